@@ -1,0 +1,109 @@
+using VmFuzz.Arch;
+
+namespace VmFuzz.Cpu;
+
+/// <summary>
+/// The door of one VCPU: knows the position, counts consultations, keeps the running hash of what came in.
+/// </summary>
+public sealed class InputDoor : IStateful
+{
+    private static readonly StateField[] FieldTable =
+    [
+        new(0, "inputs", 8),
+        new(1, "hash", 8),
+        new(2, "retired", 8),
+        new(3, "ordinal", 8),
+    ];
+
+    private readonly Processor _processor;
+    private ulong _countedAt;
+    private ulong _ordinal;
+
+    internal InputDoor(IInputSource source, Processor processor)
+    {
+        Source = source;
+        _processor = processor;
+    }
+
+    /// <summary>Where inputs come from.</summary>
+    public IInputSource Source { get; set; }
+
+    /// <summary>Inputs taken so far.</summary>
+    public ulong Count { get; private set; }
+
+    /// <summary>Running hash over all inputs taken, with their points and positions; part of every digest.</summary>
+    public ulong Hash { get; private set; }
+
+    /// <summary>The retired count at which <see cref="InputPoint.Boundary"/> must be consulted next.</summary>
+    public ulong NextDue => Source.NextDue(_processor.Index, _processor.Retired);
+
+    /// <summary>The position the next consultation will have.</summary>
+    public Position Position
+    {
+        get
+        {
+            ulong retired = _processor.Retired;
+            return new Position(_processor.Index, retired, retired == _countedAt ? (uint)_ordinal : 0);
+        }
+    }
+
+    /// <inheritdoc/>
+    public ComponentId Component => ComponentId.Door;
+
+    /// <inheritdoc/>
+    public ReadOnlySpan<StateField> Fields => FieldTable;
+
+    /// <summary>Consults the source at a named point.</summary>
+    /// <param name="point">The point.</param>
+    /// <param name="input">The input, if there is one.</param>
+    /// <returns>Whether there was an input.</returns>
+    public bool TryTake(InputPoint point, out Input input)
+    {
+        Position at = Position;
+        _countedAt = at.Retired;
+        _ordinal = at.Ordinal + 1UL;
+        if (!Source.TryTake(point, at, out input))
+        {
+            return false;
+        }
+
+        Count++;
+        ulong hash = StateHash.Step(Hash, ((ulong)point << 8) | (ulong)input.Kind);
+        hash = StateHash.Step(hash, at.Retired);
+        hash = StateHash.Step(hash, at.Ordinal);
+        hash = StateHash.Step(hash, input.Value);
+        Hash = StateHash.Step(hash, input.Auxiliary);
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public void ReadField(int index, Span<byte> destination) =>
+        System.Buffers.Binary.BinaryPrimitives.WriteUInt64LittleEndian(destination, index switch
+        {
+            0 => Count,
+            1 => Hash,
+            2 => _countedAt,
+            _ => _ordinal,
+        });
+
+    /// <inheritdoc/>
+    public void WriteField(int index, ReadOnlySpan<byte> source)
+    {
+        ulong value = System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(source);
+        switch (index)
+        {
+            case 0:
+                Count = value;
+                break;
+            case 1:
+                Hash = value;
+                break;
+            case 2:
+                _countedAt = value;
+                break;
+            default:
+                _ordinal = value;
+                break;
+        }
+    }
+}

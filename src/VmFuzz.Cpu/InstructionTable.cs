@@ -1,0 +1,75 @@
+using System.Collections.Immutable;
+using Iced.Intel;
+
+namespace VmFuzz.Cpu;
+
+/// <summary>The microcode of an instruction: the reference that every faster form must agree with.</summary>
+/// <param name="cpu">The processor; RIP is at the instruction.</param>
+/// <param name="instruction">The decoded instruction; its IP is the offset in the code segment.</param>
+public delegate ExecResult ExecHandler(Processor cpu, in Instruction instruction);
+
+/// <summary>Facts about an instruction that the block builder needs.</summary>
+[Flags]
+public enum InstructionTraits : byte
+{
+    /// <summary>Nothing special.</summary>
+    None = 0,
+
+    /// <summary>The block ends after it: control flow, or it may change what blocks depend on.</summary>
+    EndsBlock = 1,
+}
+
+/// <summary>One row: the instructions of one mnemonic, their feature, reference text and microcode.</summary>
+/// <param name="Mnemonic">Iced's mnemonic; the id of the row.</param>
+/// <param name="Feature">Feature without which it is #UD; None when always there.</param>
+/// <param name="Traits">What the block builder needs to know.</param>
+/// <param name="Handler">The microcode.</param>
+/// <param name="UndefinedFlags">Flags the SDM leaves undefined; what this model gives is stated at the handler.</param>
+public readonly record struct InstructionRow(
+    Mnemonic Mnemonic,
+    ExecHandler Handler,
+    InstructionTraits Traits = InstructionTraits.None,
+    CpuFeatures Feature = CpuFeatures.None,
+    ulong UndefinedFlags = 0);
+
+/// <summary>The instruction rows: an immutable value, looked up by mnemonic.</summary>
+public sealed class InstructionTable
+{
+    private readonly ImmutableArray<InstructionRow> _rows;
+    private readonly short[] _byMnemonic;
+
+    private InstructionTable(ImmutableArray<InstructionRow> rows)
+    {
+        _rows = rows;
+        _byMnemonic = new short[(int)Enum.GetValues<Mnemonic>()[^1] + 1];
+        Array.Fill(_byMnemonic, (short)-1);
+        for (int i = 0; i < rows.Length; i++)
+        {
+            _byMnemonic[(int)rows[i].Mnemonic] = (short)i;
+        }
+    }
+
+    /// <summary>The rows of this build.</summary>
+    public static InstructionTable Default { get; } = new(
+    [
+        .. MicrocodeRows.All,
+    ]);
+
+    /// <summary>All rows.</summary>
+    public ImmutableArray<InstructionRow> Rows => _rows;
+
+    /// <summary>A table in which one row is replaced or added.</summary>
+    public InstructionTable With(InstructionRow row)
+    {
+        short index = _byMnemonic[(int)row.Mnemonic];
+        return new(index < 0 ? _rows.Add(row) : _rows.SetItem(index, row));
+    }
+
+    /// <summary>Finds the row of a mnemonic.</summary>
+    public bool TryFind(Mnemonic mnemonic, out InstructionRow row)
+    {
+        short index = _byMnemonic[(int)mnemonic];
+        row = index < 0 ? default : _rows[index];
+        return index >= 0;
+    }
+}

@@ -1,0 +1,9 @@
+using System.Collections.Immutable;
+
+namespace VmFuzz.Cpu.Microcode;
+
+/// <summary>System instructions, segment loads, far transfers and interrupts.</summary>
+internal static class SystemRows
+{
+    public static readonly ImmutableArray<InstructionRow> All = [];
+}

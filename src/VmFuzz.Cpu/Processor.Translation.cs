@@ -1,0 +1,379 @@
+using VmFuzz.Arch;
+using VmFuzz.Memory;
+
+namespace VmFuzz.Cpu;
+
+/// <summary>Where an access goes: a host address, or a physical address without memory behind it.</summary>
+internal readonly unsafe struct Mapping(byte* host, ulong physical, bool writable)
+{
+    /// <summary>Host address of the first byte; null for MMIO.</summary>
+    public readonly byte* Host = host;
+
+    /// <summary>Physical address of the first byte.</summary>
+    public readonly ulong Physical = physical;
+
+    /// <summary>Whether the memory takes writes (false: ROM).</summary>
+    public readonly bool Writable = writable;
+}
+
+// Address translation (SDM "Paging"): one walker for all modes, with the look-aside buffers in front of it.
+public sealed unsafe partial class Processor
+{
+    private const ulong EntryPresent = 1;
+    private const ulong EntryWritable = 2;
+    private const ulong EntryUser = 4;
+    private const ulong EntryAccessed = 0x20;
+    private const ulong EntryDirty = 0x40;
+    private const ulong EntryLarge = 0x80;
+    private const ulong EntryGlobal = 0x100;
+    private const ulong EntryNx = 1UL << 63;
+
+    /// <summary>Drops every cached translation and makes block links be looked up again.</summary>
+    public void FlushTlb()
+    {
+        CpuState* s = _state;
+        new Span<ulong>(s->ReadTlb, CpuState.TlbSize * 6).Fill(ulong.MaxValue);
+        s->Generation++;
+    }
+
+    /// <summary>Drops cached translations of one linear page.</summary>
+    public void FlushTlbPage(ulong linear)
+    {
+        CpuState* s = _state;
+        ulong page = linear & ~0xFFFUL;
+        int index = TlbIndex(linear);
+        Drop(s->ReadTlb, index, page);
+        Drop(s->WriteTlb, index, page);
+        Drop(s->FetchTlb, index, page);
+        s->Generation++;
+
+        static void Drop(ulong* tlb, int index, ulong page)
+        {
+            if ((tlb[index * 2] & ~0xFFFUL) == page)
+            {
+                tlb[index * 2] = ulong.MaxValue;
+            }
+        }
+    }
+
+    /// <summary>Drops cached write translations of all pages (before a digest or after a memory reset).</summary>
+    public void FlushWriteTlb() => new Span<ulong>(_state->WriteTlb, CpuState.TlbSize * 2).Fill(ulong.MaxValue);
+
+    internal static int TlbIndex(ulong linear) => (int)(linear >> 12) & (CpuState.TlbSize - 1);
+
+    /// <summary>The context bits of tags for an access: user or supervisor, and whether SMAP lets a supervisor reach user pages.</summary>
+    internal ulong ContextOf(bool user) => user ? 1UL : (_state->Flags & RFlags.Ac) != 0 && (_state->Cr4 & Cr4.Smap) != 0 ? 2UL : 0;
+
+    /// <summary>Recomputes the tag context after CPL, CR4.SMAP or RFLAGS.AC changed.</summary>
+    internal void UpdateTlbContext() => _state->TlbContext = ContextOf(UserMode);
+
+    /// <summary>Translates a linear address for an access of one page, fills the look-aside buffer.</summary>
+    /// <returns>False when a page fault or an EPT exit is noted.</returns>
+    internal bool Translate(ulong linear, AccessKind access, bool user, out Mapping mapping)
+    {
+        CpuState* s = _state;
+        ulong context = ContextOf(user);
+        ulong tag = (linear & ~0xFFFUL) | context;
+        ulong* tlb = access switch
+        {
+            AccessKind.Read => s->ReadTlb,
+            AccessKind.Write => s->WriteTlb,
+            _ => s->FetchTlb,
+        };
+        int slot = TlbIndex(linear) * 2;
+        if (tlb[slot] == tag)
+        {
+            mapping = new Mapping((byte*)(linear + tlb[slot + 1]), 0, true);
+            return true;
+        }
+
+        mapping = default;
+        if (!Walk(linear, access, user, out ulong gpa, out bool canCache))
+        {
+            return false;
+        }
+
+        ulong physical = gpa;
+        bool stageWritable = true;
+        if (SecondStage is { } stage
+            && !stage.Translate(gpa, access, pagingStructure: false, linear, glaValid: true, out physical, out stageWritable))
+        {
+            _state->Stop = StopKind.Exit;
+            return false;
+        }
+
+        if (!Memory.TryGetPage(physical, out PageRef page))
+        {
+            mapping = new Mapping(null, physical, true);
+            return true;
+        }
+
+        byte* host = page.Host + (physical & 0xFFF);
+        mapping = new Mapping(host, physical, page.Writable);
+        bool cache = canCache;
+        if (access == AccessKind.Write)
+        {
+            if (!page.Writable)
+            {
+                return true;
+            }
+
+            if (!Memory.IsPrepared(page.Index))
+            {
+                Memory.PrepareWrite(page.Index);
+            }
+
+            if (Memory.IsCode(page.Index))
+            {
+                OnCodeWrite(page.Index, (int)(physical & 0xFFF));
+                cache = cache && !Memory.IsCode(page.Index);
+            }
+
+            cache = cache && stageWritable;
+        }
+
+        if (cache)
+        {
+            tlb[slot] = tag;
+            tlb[slot + 1] = (ulong)host - linear;
+        }
+
+        return true;
+    }
+
+    // SDM "Hierarchical Paging Structures: an Overview" and the sections on each paging mode.
+    private bool Walk(ulong linear, AccessKind access, bool user, out ulong physical, out bool canCache)
+    {
+        CpuState* s = _state;
+        canCache = true;
+        if ((s->Cr0 & Cr0.Pg) == 0)
+        {
+            physical = linear;
+            return true;
+        }
+
+        bool pae = (s->Cr4 & Cr4.Pae) != 0;
+        bool longMode = LongMode;
+        int levels = longMode ? (s->Cr4 & Cr4.La57) != 0 ? 5 : 4 : pae ? 3 : 2;
+        int entryBytes = pae ? 8 : 4;
+        ulong entryMask = PhysicalMask & ~0xFFFUL;
+        ulong table = longMode ? s->Cr3 & entryMask : pae ? s->Cr3 & 0xFFFF_FFE0UL : s->Cr3 & 0xFFFF_F000UL;
+        ulong rights = EntryWritable | EntryUser;
+        bool nx = false;
+        bool nxe = (s->Efer & Efer.Nxe) != 0 && pae;
+        physical = 0;
+        for (int level = levels; level >= 1; level--)
+        {
+            int shift = pae ? 12 + (9 * (level - 1)) : level == 2 ? 22 : 12;
+            ulong index = (linear >> shift) & (pae ? level == 3 && !longMode ? 3UL : 511UL : 1023UL);
+            ulong entry;
+            ulong at = 0;
+            bool pdpteRegister = pae && !longMode && level == 3;
+            if (pdpteRegister)
+            {
+                entry = s->Pdpte[index];
+            }
+            else
+            {
+                at = table + (index * (ulong)entryBytes);
+                if (!ReadEntry(at, entryBytes, linear, out entry))
+                {
+                    return false;
+                }
+            }
+
+            if ((entry & EntryPresent) == 0)
+            {
+                return PageFault(linear, access, user, present: false, reserved: false);
+            }
+
+            bool large = level > 1 && !pdpteRegister && (entry & EntryLarge) != 0
+                && (pae ? level == 2 || (level == 3 && longMode && Model.Has(CpuFeatures.Page1G)) : (s->Cr4 & Cr4.Pse) != 0);
+            if (HasReservedBits(entry, level, large, pae, longMode, pdpteRegister, nxe))
+            {
+                return PageFault(linear, access, user, present: true, reserved: true);
+            }
+
+            if (!pdpteRegister)
+            {
+                rights &= entry;
+                nx |= nxe && (entry & EntryNx) != 0;
+            }
+
+            if (level > 1 && !large)
+            {
+                if (!pdpteRegister && (entry & EntryAccessed) == 0 && !SetEntryBits(at, entryBytes, entry | EntryAccessed, linear))
+                {
+                    return false;
+                }
+
+                table = pae ? entry & entryMask : entry & 0xFFFF_F000UL;
+                continue;
+            }
+
+            if (!Allowed(access, user, rights, nx))
+            {
+                return PageFault(linear, access, user, present: true, reserved: false);
+            }
+
+            ulong updated = entry | EntryAccessed | (access == AccessKind.Write ? EntryDirty : 0);
+            if (updated != entry && !SetEntryBits(at, entryBytes, updated, linear))
+            {
+                return false;
+            }
+
+            ulong offsetMask = (1UL << shift) - 1;
+            ulong frame = pae ? entry & entryMask & ~offsetMask
+                : large ? (entry & 0xFFC0_0000UL) | ((entry & 0x001F_E000UL) << 19)
+                : entry & 0xFFFF_F000UL;
+            physical = frame | (linear & offsetMask);
+            return true;
+        }
+
+        return false;
+    }
+
+    private ulong PhysicalMask => (1UL << Model.PhysicalBits) - 1;
+
+    private bool HasReservedBits(ulong entry, int level, bool large, bool pae, bool longMode, bool pdpteRegister, bool nxe)
+    {
+        if (!pae)
+        {
+            // 4 MiB pages with PSE-36 have bit 21 reserved.
+            return large && (entry & (1UL << 21)) != 0;
+        }
+
+        ulong reserved = 0x000F_FFFF_FFFF_FFFFUL & ~PhysicalMask;
+        if (!longMode)
+        {
+            reserved |= 0x7FF0_0000_0000_0000UL;
+        }
+
+        if (!nxe && !pdpteRegister)
+        {
+            reserved |= EntryNx;
+        }
+
+        if (pdpteRegister)
+        {
+            reserved |= 0x1E6 | EntryNx;
+        }
+        else if (large)
+        {
+            reserved |= ((1UL << (12 + (9 * (level - 1)))) - 1) & ~0x1FFFUL;
+        }
+        else if (longMode && level >= 4)
+        {
+            reserved |= EntryLarge;
+        }
+        else if (level == 3 && longMode && !Model.Has(CpuFeatures.Page1G))
+        {
+            reserved |= EntryLarge;
+        }
+
+        return (entry & reserved) != 0;
+    }
+
+    // SDM "Access Rights".
+    private bool Allowed(AccessKind access, bool user, ulong rights, bool nx)
+    {
+        CpuState* s = _state;
+        bool userPage = (rights & EntryUser) != 0;
+        bool writable = (rights & EntryWritable) != 0;
+        if (access == AccessKind.Fetch)
+        {
+            return !nx && (user ? userPage : !userPage || (s->Cr4 & Cr4.Smep) == 0);
+        }
+
+        if (user)
+        {
+            return userPage && (access == AccessKind.Read || writable);
+        }
+
+        // DEVIATION: implicit supervisor accesses at CPL 3 look at RFLAGS.AC like explicit ones at CPL < 3.
+        if (userPage && (s->Cr4 & Cr4.Smap) != 0 && (s->Flags & RFlags.Ac) == 0)
+        {
+            return false;
+        }
+
+        return access == AccessKind.Read || writable || (s->Cr0 & Cr0.Wp) == 0;
+    }
+
+    private bool PageFault(ulong linear, AccessKind access, bool user, bool present, bool reserved)
+    {
+        CpuState* s = _state;
+        bool fetchBit = access == AccessKind.Fetch
+            && (((s->Efer & Efer.Nxe) != 0 && (s->Cr4 & Cr4.Pae) != 0) || (s->Cr4 & Cr4.Smep) != 0);
+        uint code = (present ? PageFaultError.Present : 0)
+            | (access == AccessKind.Write ? PageFaultError.Write : 0)
+            | (user ? PageFaultError.User : 0)
+            | (reserved ? PageFaultError.Reserved : 0)
+            | (fetchBit ? PageFaultError.Fetch : 0);
+        return RaiseFault(new GuestFault(Vector.Pf, code, linear));
+    }
+
+    private bool ReadEntry(ulong gpa, int bytes, ulong linear, out ulong entry)
+    {
+        entry = 0;
+        ulong physical = gpa;
+        if (SecondStage is { } stage
+            && !stage.Translate(gpa, AccessKind.Read, pagingStructure: true, linear, glaValid: true, out physical, out _))
+        {
+            _state->Stop = StopKind.Exit;
+            return false;
+        }
+
+        if (!Memory.TryGetPage(physical, out PageRef page))
+        {
+            entry = bytes == 8 ? ulong.MaxValue : uint.MaxValue;
+            return true;
+        }
+
+        byte* host = page.Host + (physical & 0xFFF);
+        entry = bytes == 8 ? *(ulong*)host : *(uint*)host;
+        return true;
+    }
+
+    private bool SetEntryBits(ulong gpa, int bytes, ulong entry, ulong linear)
+    {
+        ulong physical = gpa;
+        if (SecondStage is { } stage
+            && !stage.Translate(gpa, AccessKind.Write, pagingStructure: true, linear, glaValid: true, out physical, out _))
+        {
+            _state->Stop = StopKind.Exit;
+            return false;
+        }
+
+        Span<byte> value = stackalloc byte[8];
+        System.Buffers.Binary.BinaryPrimitives.WriteUInt64LittleEndian(value, entry);
+        Memory.TryWrite(new Gpa(physical), value[..bytes]);
+        return true;
+    }
+
+    /// <summary>
+    /// Loads the four PDPTEs for PAE paging (SDM "PDPTE Registers"). False: reserved bits are set, nothing changed.
+    /// </summary>
+    public bool TryLoadPdptes(ulong cr3)
+    {
+        Span<ulong> entries = stackalloc ulong[4];
+        for (int i = 0; i < 4; i++)
+        {
+            if (!ReadEntry((cr3 & 0xFFFF_FFE0UL) + ((ulong)i * 8), 8, 0, out entries[i]))
+            {
+                return false;
+            }
+
+            if ((entries[i] & EntryPresent) != 0 && HasReservedBits(entries[i], 3, false, true, false, true, false))
+            {
+                return false;
+            }
+        }
+
+        for (int i = 0; i < 4; i++)
+        {
+            _state->Pdpte[i] = entries[i];
+        }
+
+        return true;
+    }
+}
