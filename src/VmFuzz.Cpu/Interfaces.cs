@@ -119,7 +119,7 @@ public readonly record struct IoAccess(
 /// <summary>
 /// What VMX non-root operation changes about instructions and events. Implemented above (VT-x); null on a processor
 /// in root operation. A method that returns true has recorded a VM exit: the instruction must not complete, and the
-/// processor stops with <see cref="CpuStop.Exit"/>. RIP is at the instruction and <paramref name="instructionLength"/>-like
+/// processor stops with <see cref="CpuStop.Exit"/>. RIP is at the instruction and instruction-length
 /// arguments give its length in bytes.
 /// </summary>
 public interface INonRootPolicy
