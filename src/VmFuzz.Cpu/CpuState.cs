@@ -141,6 +141,12 @@ public unsafe struct CpuState
     /// <summary>Generation of translations and decoded code; block links of another generation are looked up again.</summary>
     public ulong Generation;
 
+    /// <summary>Generation of decoded code alone; links inside one page depend on nothing else.</summary>
+    public ulong CodeGeneration;
+
+    /// <summary>The cache that finds blocks by RIP.</summary>
+    public void* JumpCache;
+
     /// <summary>Not 0: the dispatcher must look at events before the next instruction (see <see cref="AttentionBits"/>).</summary>
     public ulong Attention;
 
@@ -243,4 +249,7 @@ public static class AttentionBits
 
     /// <summary>A stop was asked for.</summary>
     public const ulong Stop = 4;
+
+    /// <summary>The budget must be worked out anew: an earlier event was scheduled.</summary>
+    public const ulong Limit = 8;
 }

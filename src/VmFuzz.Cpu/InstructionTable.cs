@@ -65,6 +65,9 @@ public sealed class InstructionTable
         return new(index < 0 ? _rows.Add(row) : _rows.SetItem(index, row));
     }
 
+    /// <summary>Index of a mnemonic's row in <see cref="Rows"/>, or -1.</summary>
+    public int IndexOf(Mnemonic mnemonic) => _byMnemonic[(int)mnemonic];
+
     /// <summary>Finds the row of a mnemonic.</summary>
     public bool TryFind(Mnemonic mnemonic, out InstructionRow row)
     {

@@ -1,14 +1,460 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using Iced.Intel;
+using VmFuzz.Arch;
+using VmFuzz.Cpu.Blocks;
+using VmFuzz.Cpu.Fast;
+
 namespace VmFuzz.Cpu;
 
-// Decoded blocks.
+// Decoded blocks: look-up, decoding, invalidation.
 public sealed unsafe partial class Processor
 {
-    private void InitializeBlocks() { }
+    private const int MaxBlock = 64;
+    private const int JumpCacheSize = 4096;
+    private const int RowNone = -1;
+    private const int RowUndefined = -2;
 
-    private void DisposeBlocks() { }
+    private readonly BlockStore _blocks = new();
+    private readonly PageCodeReader _reader = new();
+    private readonly Decoder[] _decoders = new Decoder[3];
+    private readonly int[] _fetchPages = new int[CpuState.TlbSize];
+    private readonly Reference[] _decoded = new Reference[MaxBlock];
+    private readonly bool[] _needFlags = new bool[MaxBlock];
+    private readonly byte[] _crossing = new byte[16];
+    private Block* _scratch;
+    private bool _loopThreading;
+
+    /// <summary>
+    /// Dispatches ops in a loop instead of by tail calls. Slower; the results are the same. Decoded blocks are dropped.
+    /// </summary>
+    public bool LoopThreading
+    {
+        get => _loopThreading;
+        set
+        {
+            _loopThreading = value;
+            DropBlocks();
+        }
+    }
+
+    /// <summary>Executes every instruction by its reference microcode, without specialised forms. Decoded blocks are dropped.</summary>
+    public bool ReferenceOnly
+    {
+        get => _referenceOnly;
+        set
+        {
+            _referenceOnly = value;
+            DropBlocks();
+        }
+    }
+
+    private bool _referenceOnly;
+
+    /// <summary>Forgets all decoded code. Never visible to the guest.</summary>
+    public void DropBlocks()
+    {
+        foreach (int page in _blocks.Pages())
+        {
+            Memory.MarkCode(page, false);
+        }
+
+        _blocks.Clear();
+        _state->PendingLink = null;
+        NextCodeGeneration();
+    }
 
     /// <inheritdoc/>
-    public void OnCodePageChanged(int pageIndex) { }
+    public void OnCodePageChanged(int pageIndex) => DropPage(pageIndex);
 
-    private void OnCodeWrite(int pageIndex, int offset) { }
+    internal static uint Bitness(ulong mode) => (mode & BlockMode.CodeMask) switch
+    {
+        0 => 16,
+        BlockMode.Code32 => 32,
+        _ => 64,
+    };
+
+    private void InitializeBlocks()
+    {
+        _loopThreading = IsUnoptimized(typeof(Processor).Assembly);
+        _decoders[0] = Decoder.Create(16, _reader);
+        _decoders[1] = Decoder.Create(32, _reader);
+        _decoders[2] = Decoder.Create(64, _reader);
+        int bytes = JumpCacheSize * sizeof(JumpEntry);
+        _state->JumpCache = NativeMemory.AlignedAlloc((nuint)bytes, 64);
+        NativeMemory.Clear(_state->JumpCache, (nuint)bytes);
+        _scratch = (Block*)NativeMemory.AlignedAlloc(1024, 64);
+    }
+
+    // A JIT that does not optimise would not turn tail calls into jumps.
+    private static bool IsUnoptimized(System.Reflection.Assembly assembly)
+    {
+        foreach (object attribute in assembly.GetCustomAttributes(typeof(DebuggableAttribute), false))
+        {
+            if (attribute is DebuggableAttribute { IsJITOptimizerDisabled: true })
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private void DisposeBlocks()
+    {
+        _blocks.Dispose();
+        NativeMemory.AlignedFree(_state->JumpCache);
+        NativeMemory.AlignedFree(_scratch);
+    }
+
+    private void NextGeneration()
+    {
+        if (++_state->Generation == uint.MaxValue)
+        {
+            // Links hold 32 bits of the generation; before they repeat, no link may be left.
+            _state->Generation = 1;
+            _blocks.Clear();
+            NativeMemory.Clear(_state->JumpCache, (nuint)(JumpCacheSize * sizeof(JumpEntry)));
+        }
+    }
+
+    private void NextCodeGeneration()
+    {
+        _state->CodeGeneration = (_state->CodeGeneration + 1) & uint.MaxValue;
+        NextGeneration();
+        _state->Attention |= AttentionBits.Code;
+    }
+
+    private void DropPage(int page)
+    {
+        _blocks.InvalidatePage(page);
+        Memory.MarkCode(page, false);
+        NextCodeGeneration();
+    }
+
+    // A write of at most 32 bytes reaches a page that holds decoded code.
+    private void OnCodeWrite(int page, int offset)
+    {
+        if (_blocks.Overlaps(page, offset, 32))
+        {
+            DropPage(page);
+        }
+    }
+
+    private void UpdateMode()
+    {
+        CpuState* s = _state;
+        ulong mode = 0;
+        if (Code64)
+        {
+            mode = BlockMode.Code64 | BlockMode.Stack32 | BlockMode.Flat;
+        }
+        else
+        {
+            mode |= (s->Cs.Attributes & SegmentAttributes.Db) != 0 ? BlockMode.Code32 : 0;
+            mode |= (s->Ss.Attributes & SegmentAttributes.Db) != 0 ? BlockMode.Stack32 : 0;
+            mode |= IsFlat(s->Ds) && IsFlat(s->Es) && IsFlat(s->Ss) ? BlockMode.Flat : 0;
+            mode |= s->Cs.Limit switch
+            {
+                uint.MaxValue => 0,
+                0xFFFF => BlockMode.Limit64K,
+                _ => BlockMode.OddLimit,
+            };
+        }
+
+        s->Mode = mode | (UserMode ? BlockMode.User : 0);
+
+        static bool IsFlat(in SegmentState segment) => segment.Base == 0 && segment.Limit == uint.MaxValue
+            && (segment.Attributes & (SegmentAttributes.Unusable | SegmentAttributes.S | 0xE)) == (SegmentAttributes.S | 2);
+    }
+
+    /// <summary>Finds or decodes the block at RIP. Null: a fault or stop is noted.</summary>
+    private Block* Lookup(bool single)
+    {
+        CpuState* s = _state;
+        ulong rip = s->Gpr[CpuState.RipSlot];
+        ulong mode = s->Mode | (single ? BlockMode.Single : 0);
+        JumpEntry* entry = JumpSlot(s, rip);
+        if (entry->Rip == rip && entry->Mode == mode && entry->Generation == s->Generation)
+        {
+            return Block.Of(entry->Target);
+        }
+
+        ulong linear = rip;
+        if ((mode & BlockMode.Code64) == 0)
+        {
+            if (rip > s->Cs.Limit)
+            {
+                RaiseFault(GuestFault.Gp());
+                return null;
+            }
+
+            linear = (uint)(s->Cs.Base + rip);
+        }
+        else if (!IsCanonical(rip))
+        {
+            RaiseFault(GuestFault.Gp());
+            return null;
+        }
+
+        if (!Translate(linear, AccessKind.Fetch, UserMode, out Mapping mapping))
+        {
+            return null;
+        }
+
+        if (mapping.Host == null)
+        {
+            Unimplemented($"code fetch from address 0x{mapping.Physical:x}, where there is no memory");
+            return null;
+        }
+
+        ulong physical = ((ulong)_fetchPages[TlbIndex(linear)] << 12) | (linear & 0xFFF);
+        Block* block = _blocks.Find(physical, rip, mode);
+        if (block == null)
+        {
+            block = Build(mapping.Host, physical, linear, rip, mode);
+            if (block == null)
+            {
+                return null;
+            }
+        }
+
+        if (block->Valid != 0)
+        {
+            bool within = (mode & BlockMode.OddLimit) == 0;
+            if (within)
+            {
+                *entry = new JumpEntry { Rip = rip, Mode = mode, Generation = s->Generation, Target = Block.First(block) };
+            }
+            else if (!single && rip + (ulong)block->Bytes - 1 > s->Cs.Limit)
+            {
+                return Lookup(single: true);
+            }
+        }
+
+        return block;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static JumpEntry* JumpSlot(CpuState* s, ulong rip) =>
+        (JumpEntry*)s->JumpCache + ((rip ^ (rip >> 12)) & (JumpCacheSize - 1));
+
+    private Block* Build(byte* host, ulong physical, ulong linear, ulong rip, ulong mode)
+    {
+        if (_blocks.Full)
+        {
+            DropBlocks();
+        }
+
+        Decoder decoder = _decoders[(int)(mode & BlockMode.CodeMask)];
+        ulong toPageEnd = 4096 - (linear & 0xFFF);
+        ulong toLimit = (mode & BlockMode.Code64) != 0 ? ulong.MaxValue : (ulong)_state->Cs.Limit - rip + 1;
+        int available = (int)Math.Min(toPageEnd, toLimit);
+        _reader.Set(host, available);
+        decoder.IP = rip;
+        int max = (mode & BlockMode.Single) != 0 ? 1 : MaxBlock;
+        int count = 0;
+        int bytes = 0;
+        while (count < max)
+        {
+            ref Reference reference = ref _decoded[count];
+            decoder.Decode(out reference.Instruction);
+            if (decoder.LastError == DecoderError.NoMoreBytes)
+            {
+                if (count != 0)
+                {
+                    break;
+                }
+
+                return toLimit < toPageEnd ? LimitFault() : BuildCrossing(host, (int)toPageEnd, linear, rip, mode, decoder);
+            }
+
+            bytes += reference.Instruction.Length;
+            count++;
+            if (Classify(ref reference))
+            {
+                break;
+            }
+        }
+
+        int size = sizeof(Block) + ((count + 6) * sizeof(Op)) + (count * sizeof(Reference));
+        Block* block = (Block*)_blocks.Allocate(size);
+        *block = new Block { Physical = physical, Rip = rip, Mode = mode, Count = count, Bytes = bytes, Page = (int)(physical >> 12) };
+        Emit(block);
+        _blocks.Add(block);
+        if (!Memory.IsCode(block->Page))
+        {
+            Memory.MarkCode(block->Page, true);
+            FlushWriteTlb();
+        }
+
+        return block;
+    }
+
+    private Block* LimitFault()
+    {
+        RaiseFault(GuestFault.Gp());
+        return null;
+    }
+
+    // An instruction that crosses into the next page is decoded each time: it belongs to two pages.
+    private Block* BuildCrossing(byte* host, int first, ulong linear, ulong rip, ulong mode, Decoder decoder)
+    {
+        ulong next = Next(linear, first);
+        if (!Translate(next, AccessKind.Fetch, UserMode, out Mapping second))
+        {
+            return null;
+        }
+
+        Span<byte> buffer = _crossing;
+        buffer.Fill(0xFF);
+        new ReadOnlySpan<byte>(host, first).CopyTo(buffer);
+        if (second.Host != null)
+        {
+            new ReadOnlySpan<byte>(second.Host, 15 - first).CopyTo(buffer[first..]);
+        }
+
+        fixed (byte* bytes = _crossing)
+        {
+            ulong toLimit = (mode & BlockMode.Code64) != 0 ? ulong.MaxValue : (ulong)_state->Cs.Limit - rip + 1;
+            _reader.Set(bytes, (int)Math.Min(15, toLimit));
+            decoder.IP = rip;
+            decoder.Decode(out _decoded[0].Instruction);
+        }
+
+        if (decoder.LastError == DecoderError.NoMoreBytes)
+        {
+            return LimitFault();
+        }
+
+        Classify(ref _decoded[0]);
+        *_scratch = new Block { Physical = ulong.MaxValue, Rip = rip, Mode = mode | BlockMode.Single, Count = 1, Bytes = _decoded[0].Instruction.Length, Page = -1 };
+        Emit(_scratch);
+        return _scratch;
+    }
+
+    /// <summary>Finds the row of a decoded instruction. True: the block ends after it.</summary>
+    private bool Classify(ref Reference reference)
+    {
+        ref Instruction instruction = ref reference.Instruction;
+        if (instruction.IsInvalid)
+        {
+            reference.Row = RowUndefined;
+            return true;
+        }
+
+        reference.Row = Instructions.IndexOf(instruction.Mnemonic);
+        if (reference.Row < 0)
+        {
+            reference.Row = RowNone;
+            return true;
+        }
+
+        InstructionRow row = Instructions.Rows[reference.Row];
+        if ((row.Feature != CpuFeatures.None && !Model.Has(row.Feature))
+            || (instruction.HasLockPrefix && !LockRules.Allowed(instruction)))
+        {
+            reference.Row = RowUndefined;
+            return true;
+        }
+
+        return (row.Traits & InstructionTraits.EndsBlock) != 0 || instruction.FlowControl != FlowControl.Next;
+    }
+
+    private void Emit(Block* block)
+    {
+        int count = block->Count;
+        Op* ops = Block.First(block);
+        Op* op = ops;
+        *op = default;
+        op->Handler = _loopThreading ? Ops<LoopThreading>.Head : Ops<TailThreading>.Head;
+        op->Immediate = count;
+        op++;
+        MarkNeededFlags(block);
+        int offset = 0;
+        bool linked = false;
+        for (int i = 0; i < count; i++)
+        {
+            ref Reference reference = ref _decoded[i];
+            *op = default;
+            op->Slot = (ushort)(op - ops);
+            op->Offset = (ushort)offset;
+            op->Length = (byte)reference.Instruction.Length;
+            op->Remaining = (byte)(count - i);
+            offset += reference.Instruction.Length;
+            int extra = 0;
+            bool fast = reference.Row >= 0 && !_referenceOnly
+                && (_loopThreading
+                    ? Forms<LoopThreading>.TrySelect(reference.Instruction, block->Mode, _needFlags[i], op, out extra)
+                    : Forms<TailThreading>.TrySelect(reference.Instruction, block->Mode, _needFlags[i], op, out extra));
+            if (!fast)
+            {
+                op->Handler = _loopThreading ? Ops<LoopThreading>.Reference : Ops<TailThreading>.Reference;
+                extra = 0;
+            }
+            else
+            {
+                linked = reference.Instruction.FlowControl != FlowControl.Next;
+            }
+
+            op++;
+            for (int link = 0; link < extra; link++)
+            {
+                op = EmitLink(block, ops, op, link == 0 ? block->Rip + (ulong)block->Bytes : reference.Instruction.NearBranchTarget);
+            }
+        }
+
+        if (!linked)
+        {
+            op = EmitLink(block, ops, op, block->Rip + (ulong)block->Bytes);
+        }
+
+        block->References = (Reference*)op;
+        for (int i = 0; i < count; i++)
+        {
+            block->References[i] = _decoded[i];
+        }
+    }
+
+    // A link is two ops: the first jumps, the second holds the target RIP.
+    private Op* EmitLink(Block* block, Op* ops, Op* op, ulong target)
+    {
+        ulong mask = (block->Mode & BlockMode.CodeMask) switch
+        {
+            0 => 0xFFFF,
+            BlockMode.Code32 => uint.MaxValue,
+            _ => ulong.MaxValue,
+        };
+        target &= mask;
+        op[0] = default;
+        op[1] = default;
+        op[0].Slot = (ushort)(op - ops);
+        op[1].Immediate = (long)target;
+        bool samePage = block->Page >= 0 && (block->Rip & ~0xFFFUL) == (target & ~0xFFFUL)
+            && (block->Physical & 0xFFF) == (block->Rip & 0xFFF);
+        bool never = block->Page < 0 || (block->Mode & (BlockMode.OddLimit | BlockMode.Single)) != 0;
+        op[0].Handler = _loopThreading
+            ? never ? Ops<LoopThreading>.NoLink : samePage ? Ops<LoopThreading>.NearLink : Ops<LoopThreading>.FarLink
+            : never ? Ops<TailThreading>.NoLink : samePage ? Ops<TailThreading>.NearLink : Ops<TailThreading>.FarLink;
+        op[0].Displacement = -1;
+        op[0].R0 = samePage ? (byte)1 : (byte)0;
+        return op + 2;
+    }
+
+    // Dead-flag elimination: walking backwards, an instruction that can fault counts as reading all flags.
+    private void MarkNeededFlags(Block* block)
+    {
+        RflagsBits live = Arithmetic;
+        for (int i = block->Count - 1; i >= 0; i--)
+        {
+            ref readonly Reference reference = ref _decoded[i];
+            RflagsBits modified = reference.Instruction.RflagsModified & Arithmetic;
+            _needFlags[i] = (live & modified) != 0;
+            bool quiet = reference.Row >= 0 && Forms<TailThreading>.CannotFault(reference.Instruction);
+            live = quiet ? (live & ~modified) | (reference.Instruction.RflagsRead & Arithmetic) : Arithmetic;
+        }
+    }
+
+    private const RflagsBits Arithmetic = RflagsBits.OF | RflagsBits.SF | RflagsBits.ZF | RflagsBits.AF | RflagsBits.CF | RflagsBits.PF;
 }

@@ -8,4 +8,6 @@ public sealed unsafe partial class Processor
     /// </summary>
     /// <returns>False when it did not end in a handler: <see cref="CpuState.Stop"/> is Exit, Shutdown or Unimplemented.</returns>
     public bool DeliverEvent(in GuestEvent raised) => false;
+
+    private bool DeliverPendingFault() => false;
 }

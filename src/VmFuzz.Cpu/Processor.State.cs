@@ -10,11 +10,15 @@ public sealed unsafe partial class Processor
     {
         CpuState* s = _state;
         nint handle = s->Handle;
+        void* jumpCache = s->JumpCache;
         ulong generation = s->Generation;
+        ulong codeGeneration = s->CodeGeneration;
         ulong retired = Retired;
         new Span<byte>(s, sizeof(CpuState)).Clear();
         s->Handle = handle;
-        s->Generation = generation + 1;
+        s->JumpCache = jumpCache;
+        s->Generation = generation;
+        s->CodeGeneration = codeGeneration;
         s->RetireLimit = retired;
         s->Gpr[(int)Gpr.Rdx] = CpuidSignature;
         s->Gpr[CpuState.RipSlot] = 0xFFF0;
@@ -55,9 +59,5 @@ public sealed unsafe partial class Processor
         UpdateTlbContext();
         UpdateMode();
         _state->Attention |= AttentionBits.Events;
-    }
-
-    private void UpdateMode()
-    {
     }
 }

@@ -33,7 +33,7 @@ public sealed unsafe partial class Processor
     {
         CpuState* s = _state;
         new Span<ulong>(s->ReadTlb, CpuState.TlbSize * 6).Fill(ulong.MaxValue);
-        s->Generation++;
+        NextGeneration();
     }
 
     /// <summary>Drops cached translations of one linear page.</summary>
@@ -45,7 +45,7 @@ public sealed unsafe partial class Processor
         Drop(s->ReadTlb, index, page);
         Drop(s->WriteTlb, index, page);
         Drop(s->FetchTlb, index, page);
-        s->Generation++;
+        NextGeneration();
 
         static void Drop(ulong* tlb, int index, ulong page)
         {
@@ -134,6 +134,7 @@ public sealed unsafe partial class Processor
 
         if (cache)
         {
+            _fetchPages[slot / 2] = access == AccessKind.Fetch ? page.Index : _fetchPages[slot / 2];
             tlb[slot] = tag;
             tlb[slot + 1] = (ulong)host - linear;
         }

@@ -131,6 +131,9 @@ public sealed unsafe partial class Processor : ICodePageObserver, IDisposable
     /// <summary>Something about events changed: lines, priorities, windows.</summary>
     public void Look() => _state->Attention |= AttentionBits.Events;
 
+    /// <summary>An event was scheduled that may be due before the limit: the boundary handler is asked again.</summary>
+    public void RecomputeLimit() => _state->Attention |= AttentionBits.Limit;
+
     /// <summary>Asks <see cref="Run"/> to return at the next boundary that is looked at.</summary>
     public void RequestStop() => _state->Attention |= AttentionBits.Stop;
 
