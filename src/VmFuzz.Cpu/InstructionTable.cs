@@ -25,27 +25,39 @@ public enum InstructionTraits : byte
 /// <param name="Traits">What the block builder needs to know.</param>
 /// <param name="Handler">The microcode.</param>
 /// <param name="UndefinedFlags">Flags the SDM leaves undefined; what this model gives is stated at the handler.</param>
+/// <param name="Form">For a row that is about one form of a mnemonic only (MOV to CR0, far JMP): that form.</param>
 public readonly record struct InstructionRow(
     Mnemonic Mnemonic,
     ExecHandler Handler,
     InstructionTraits Traits = InstructionTraits.None,
     CpuFeatures Feature = CpuFeatures.None,
-    ulong UndefinedFlags = 0);
+    ulong UndefinedFlags = 0,
+    Code Form = Code.INVALID);
 
 /// <summary>The instruction rows: an immutable value, looked up by mnemonic.</summary>
 public sealed class InstructionTable
 {
     private readonly ImmutableArray<InstructionRow> _rows;
     private readonly short[] _byMnemonic;
+    private readonly short[] _byForm;
 
     private InstructionTable(ImmutableArray<InstructionRow> rows)
     {
         _rows = rows;
         _byMnemonic = new short[(int)Enum.GetValues<Mnemonic>()[^1] + 1];
         Array.Fill(_byMnemonic, (short)-1);
+        _byForm = new short[(int)Enum.GetValues<Code>()[^1] + 1];
+        Array.Fill(_byForm, (short)-1);
         for (int i = 0; i < rows.Length; i++)
         {
-            _byMnemonic[(int)rows[i].Mnemonic] = (short)i;
+            if (rows[i].Form != Code.INVALID)
+            {
+                _byForm[(int)rows[i].Form] = (short)i;
+            }
+            else
+            {
+                _byMnemonic[(int)rows[i].Mnemonic] = (short)i;
+            }
         }
     }
 
@@ -61,8 +73,21 @@ public sealed class InstructionTable
     /// <summary>A table in which one row is replaced or added.</summary>
     public InstructionTable With(InstructionRow row)
     {
-        short index = _byMnemonic[(int)row.Mnemonic];
+        short index = row.Form != Code.INVALID ? _byForm[(int)row.Form] : _byMnemonic[(int)row.Mnemonic];
         return new(index < 0 ? _rows.Add(row) : _rows.SetItem(index, row));
+    }
+
+    /// <summary>Finds the row of an instruction: that of its form, else that of its mnemonic.</summary>
+    public bool TryFind(in Instruction instruction, out InstructionRow row)
+    {
+        short index = _byForm[(int)instruction.Code];
+        if (index >= 0)
+        {
+            row = _rows[index];
+            return true;
+        }
+
+        return TryFind(instruction.Mnemonic, out row);
     }
 
     /// <summary>Finds the row of a mnemonic.</summary>
