@@ -25,27 +25,39 @@ public enum InstructionTraits : byte
 /// <param name="Traits">What the block builder needs to know.</param>
 /// <param name="Handler">The microcode.</param>
 /// <param name="UndefinedFlags">Flags the SDM leaves undefined; what this model gives is stated at the handler.</param>
+/// <param name="Form">For a row that is about one form of a mnemonic only (MOV to CR0, far JMP): that form.</param>
 public readonly record struct InstructionRow(
     Mnemonic Mnemonic,
     ExecHandler Handler,
     InstructionTraits Traits = InstructionTraits.None,
     CpuFeatures Feature = CpuFeatures.None,
-    ulong UndefinedFlags = 0);
+    ulong UndefinedFlags = 0,
+    Code Form = Code.INVALID);
 
 /// <summary>The instruction rows: an immutable value, looked up by mnemonic.</summary>
 public sealed class InstructionTable
 {
     private readonly ImmutableArray<InstructionRow> _rows;
     private readonly short[] _byMnemonic;
+    private readonly short[] _byForm;
 
     private InstructionTable(ImmutableArray<InstructionRow> rows)
     {
         _rows = rows;
         _byMnemonic = new short[(int)Enum.GetValues<Mnemonic>()[^1] + 1];
         Array.Fill(_byMnemonic, (short)-1);
+        _byForm = new short[(int)Enum.GetValues<Code>()[^1] + 1];
+        Array.Fill(_byForm, (short)-1);
         for (int i = 0; i < rows.Length; i++)
         {
-            _byMnemonic[(int)rows[i].Mnemonic] = (short)i;
+            if (rows[i].Form != Code.INVALID)
+            {
+                _byForm[(int)rows[i].Form] = (short)i;
+            }
+            else
+            {
+                _byMnemonic[(int)rows[i].Mnemonic] = (short)i;
+            }
         }
     }
 
@@ -61,12 +73,24 @@ public sealed class InstructionTable
     /// <summary>A table in which one row is replaced or added.</summary>
     public InstructionTable With(InstructionRow row)
     {
-        short index = _byMnemonic[(int)row.Mnemonic];
+        short index = row.Form != Code.INVALID ? _byForm[(int)row.Form] : _byMnemonic[(int)row.Mnemonic];
         return new(index < 0 ? _rows.Add(row) : _rows.SetItem(index, row));
     }
 
-    /// <summary>Index of a mnemonic's row in <see cref="Rows"/>, or -1.</summary>
-    public int IndexOf(Mnemonic mnemonic) => _byMnemonic[(int)mnemonic];
+    /// <summary>Index in <see cref="Rows"/> of an instruction's row (that of its form, else that of its mnemonic), or -1.</summary>
+    public int IndexOf(in Instruction instruction)
+    {
+        short index = _byForm[(int)instruction.Code];
+        return index >= 0 ? index : _byMnemonic[(int)instruction.Mnemonic];
+    }
+
+    /// <summary>Finds the row of an instruction: that of its form, else that of its mnemonic.</summary>
+    public bool TryFind(in Instruction instruction, out InstructionRow row)
+    {
+        int index = IndexOf(instruction);
+        row = index < 0 ? default : _rows[index];
+        return index >= 0;
+    }
 
     /// <summary>Finds the row of a mnemonic.</summary>
     public bool TryFind(Mnemonic mnemonic, out InstructionRow row)

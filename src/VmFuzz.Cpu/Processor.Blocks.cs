@@ -344,7 +344,7 @@ public sealed unsafe partial class Processor
             return true;
         }
 
-        reference.Row = Instructions.IndexOf(instruction.Mnemonic);
+        reference.Row = Instructions.IndexOf(instruction);
         if (reference.Row < 0)
         {
             reference.Row = RowNone;

@@ -1,13 +1,426 @@
+using VmFuzz.Arch;
+
 namespace VmFuzz.Cpu;
 
-// Delivery of events through the IDT.
+// Delivery of events through the IDT (SDM "Interrupt and Exception Handling").
 public sealed unsafe partial class Processor
 {
+    // An event, its fault, the double fault and a fault of that: nothing goes deeper, serial faults stop here too.
+    private const int DeepestDelivery = 8;
+
+    /// <summary>
+    /// The event whose delivery is under way: what a VM exit during delivery records as IDT-vectoring information.
+    /// Null at all other times.
+    /// </summary>
+    public GuestEvent? Delivering { get; private set; }
+
     /// <summary>
     /// Delivers an event through the IDT of the current mode, with double-fault and triple-fault rules.
     /// </summary>
+    /// <param name="raised">The event. Software events name their instruction's length.</param>
+    /// <param name="injected">
+    /// The event is injected by VM entry: the exception bitmap is not asked about it, CR2 and DR6 stay (faults on the
+    /// way are treated as always).
+    /// </param>
     /// <returns>False when it did not end in a handler: <see cref="CpuState.Stop"/> is Exit, Shutdown or Unimplemented.</returns>
-    public bool DeliverEvent(in GuestEvent raised) => false;
+    public bool DeliverEvent(in GuestEvent raised, bool injected = false)
+    {
+        CpuState* s = _state;
+        GuestEvent current = raised;
+        if (!injected && AsksPolicy(current) && NonRoot is { } first && first.Exception(current, null))
+        {
+            return Stopped(StopKind.Exit);
+        }
 
-    private bool DeliverPendingFault() => false;
+        for (int depth = 0; depth < DeepestDelivery; depth++)
+        {
+            if (depth > 0 || !injected)
+            {
+                NoteDelivery(current);
+            }
+
+            s->Stop = StopKind.None;
+            ulong returnRip = current.IsSoftware ? Rip + current.InstructionLength : Rip;
+            Delivering = current;
+            bool delivered = Deliver(current, returnRip);
+            if (delivered)
+            {
+                Delivering = null;
+                Delivered(current, returnRip);
+                return true;
+            }
+
+            if (s->Stop != StopKind.Fault)
+            {
+                Delivering = null;
+                return false;
+            }
+
+            GuestEvent nested = PendingFault();
+            if (!IsSoftwareRequest(current) && nested.HasErrorCode && nested.Vector != Vector.Pf)
+            {
+                nested = nested with { ErrorCode = nested.ErrorCode | 1 };
+            }
+
+            if (NonRoot is { } policy && policy.Exception(nested, current))
+            {
+                Delivering = null;
+                return Stopped(StopKind.Exit);
+            }
+
+            Delivering = null;
+            switch (DoubleFaults.Combine(current, nested))
+            {
+                case FaultCombination.Serial:
+                    current = nested;
+                    break;
+                case FaultCombination.DoubleFault:
+                    NoteDelivery(nested);
+                    current = new GuestEvent(Vector.Df, EventType.HardwareException, Protected);
+                    if (NonRoot is { } again && again.Exception(current, null))
+                    {
+                        return Stopped(StopKind.Exit);
+                    }
+
+                    break;
+                default:
+                    return TripleFault();
+            }
+        }
+
+        return TripleFault();
+    }
+
+    /// <summary>Delivers the fault that <see cref="RaiseFault"/> noted; results as of <see cref="DeliverEvent"/>.</summary>
+    public bool DeliverPendingFault() => DeliverEvent(PendingFault());
+
+    /// <summary>The noted fault as an event; in real mode exceptions have no error code.</summary>
+    internal GuestEvent PendingFault()
+    {
+        CpuState* s = _state;
+        bool hasError = s->FaultHasErrorCode != 0 && Protected;
+        return new GuestEvent(
+            (byte)s->FaultVector,
+            EventType.HardwareException,
+            hasError,
+            hasError ? (uint)s->FaultErrorCode : 0,
+            0,
+            s->FaultAddress);
+    }
+
+    private bool Stopped(StopKind stop)
+    {
+        _state->Stop = stop;
+        return false;
+    }
+
+    private bool TripleFault()
+    {
+        if (NonRoot is { } policy && policy.TripleFault())
+        {
+            return Stopped(StopKind.Exit);
+        }
+
+        _state->Activity = 2;
+        return Stopped(StopKind.Shutdown);
+    }
+
+    private static bool AsksPolicy(in GuestEvent raised) => raised.Type is EventType.HardwareException or EventType.Nmi
+        or EventType.SoftwareException or EventType.PrivilegedSoftwareException;
+
+    // INT n, INT3 and INTO: IDT descriptors are checked against CPL, and error codes have EXT clear.
+    private static bool IsSoftwareRequest(in GuestEvent raised) =>
+        raised.Type is EventType.SoftwareInterrupt or EventType.SoftwareException;
+
+    // CR2, DR6, DR7.GD and DEBUGCTL are written when the exception is really taken.
+    private void NoteDelivery(in GuestEvent raised)
+    {
+        CpuState* s = _state;
+        if (raised.Type == EventType.HardwareException && raised.Vector == Vector.Pf)
+        {
+            s->Cr2 = raised.Address;
+        }
+        else if (raised.Vector == Vector.Db && raised.Type is EventType.HardwareException or EventType.PrivilegedSoftwareException)
+        {
+            if (raised.Type == EventType.HardwareException)
+            {
+                s->Dr6 = (s->Dr6 & ~0xFUL) | (raised.Address & 0xE00F);
+            }
+
+            s->Dr7 &= ~(1UL << 13);
+            s->DebugCtl &= ~3UL;
+        }
+    }
+
+    private void Delivered(in GuestEvent raised, ulong returnRip)
+    {
+        CpuState* s = _state;
+        s->Stop = StopKind.None;
+        s->Activity = 0;
+        s->Interruptibility &= ~3UL;
+        if (raised.Type == EventType.Nmi)
+        {
+            s->Interruptibility |= 8;
+        }
+
+        StateChanged();
+        if (!IsSoftwareRequest(raised))
+        {
+            Observer?.OnDelivered(raised, returnRip);
+        }
+    }
+
+    // RF in the pushed flags is set for faults, so that the instruction is not trapped on again by its breakpoint.
+    private ulong PushedFlags(in GuestEvent raised)
+    {
+        ulong flags = RFlagsValue;
+        bool fault = raised.Type == EventType.HardwareException && raised.Vector is not (Vector.Db or Vector.Df or Vector.Mc);
+        if (raised.Type == EventType.HardwareException && raised.Vector == Vector.Db)
+        {
+            fault = IsFaultClassDebug(raised.Address);
+        }
+
+        return fault ? flags | RFlags.Rf : flags;
+    }
+
+    private bool IsFaultClassDebug(ulong dr6)
+    {
+        if ((dr6 & (1UL << 13)) != 0)
+        {
+            return true;
+        }
+
+        for (int i = 0; i < 4; i++)
+        {
+            if ((dr6 & (1UL << i)) != 0 && ((_state->Dr7 >> (16 + (i * 4))) & 3) == 0 && ((_state->Dr7 >> (i * 2)) & 3) != 0)
+            {
+                return (dr6 & (1UL << 14)) == 0;
+            }
+        }
+
+        return false;
+    }
+
+    private bool Deliver(in GuestEvent raised, ulong returnRip)
+    {
+        if (!Protected)
+        {
+            return DeliverReal(raised, returnRip);
+        }
+
+        if (Virtual8086 && raised.Type == EventType.SoftwareInterrupt && Iopl < 3)
+        {
+            return RaiseFault(GuestFault.Gp());
+        }
+
+        return DeliverProtected(raised, returnRip);
+    }
+
+    private bool DeliverReal(in GuestEvent raised, ulong returnRip)
+    {
+        CpuState* s = _state;
+        uint at = raised.Vector * 4u;
+        if (at + 3 > s->Idtr.Limit)
+        {
+            return RaiseFault(GuestFault.Gp((raised.Vector * 8u) + 2));
+        }
+
+        if (!ReadLinear((uint)(s->Idtr.Base + at), 4, out ulong entry, system: true))
+        {
+            return false;
+        }
+
+        ulong offset = entry & 0xFFFF;
+        StackFrame frame = CurrentFrame(2);
+        frame.Add(PushedFlags(raised));
+        frame.Add(s->Cs.Selector);
+        frame.Add(returnRip);
+        if (!PushFrame(ref frame))
+        {
+            return false;
+        }
+
+        if (offset > s->Cs.Limit)
+        {
+            return RaiseFault(GuestFault.Gp());
+        }
+
+        SetStackPointer(frame.Pointer);
+        s->Cs = RealSegment(s->Cs, (ushort)(entry >> 16));
+        Rip = offset;
+        RFlagsValue = RFlagsValue & ~(RFlags.If | RFlags.Tf | RFlags.Ac | RFlags.Rf);
+        return true;
+    }
+
+    private bool DeliverProtected(in GuestEvent raised, ulong returnRip)
+    {
+        CpuState* s = _state;
+        bool longMode = LongMode;
+        uint gateError = (raised.Vector * 8u) + 2;
+        uint entryBytes = longMode ? 16u : 8u;
+        uint at = raised.Vector * entryBytes;
+        if (at + entryBytes - 1 > s->Idtr.Limit)
+        {
+            return RaiseFault(GuestFault.Gp(gateError));
+        }
+
+        ulong linear = longMode ? s->Idtr.Base + at : (uint)(s->Idtr.Base + at);
+        if (!ReadLinear(linear, 8, out ulong raw, system: true))
+        {
+            return false;
+        }
+
+        Descriptor gate = new(raw, linear);
+        bool interruptGate = gate.Type is 6 or 14;
+        bool known = longMode ? gate.Type is 14 or 15 : gate.Type is SystemTaskGate or 6 or 7 or 14 or 15;
+        if (gate.IsSegment || !known || (IsSoftwareRequest(raised) && gate.Dpl < Cpl))
+        {
+            return RaiseFault(GuestFault.Gp(gateError));
+        }
+
+        if (!gate.Present)
+        {
+            return RaiseFault(GuestFault.Np(gateError));
+        }
+
+        if (gate.Type == SystemTaskGate)
+        {
+            TaskSwitch(gate.GateSelector, TaskSwitchGate, raised, raised.InstructionLength);
+            return false;
+        }
+
+        ulong offset = gate.GateOffset;
+        if (longMode)
+        {
+            if (!ReadLinear(linear + 8, 8, out ulong upper, system: true))
+            {
+                return false;
+            }
+
+            offset |= upper << 32;
+        }
+        else if (gate.Type is 6 or 7)
+        {
+            offset &= 0xFFFF;
+        }
+
+        int size = longMode ? 8 : gate.Type >= 14 ? 4 : 2;
+        return EnterHandler(raised, returnRip, gate, offset, size, interruptGate);
+    }
+
+    private bool EnterHandler(in GuestEvent raised, ulong returnRip, in Descriptor gate, ulong offset, int size, bool interruptGate)
+    {
+        CpuState* s = _state;
+        ushort selector = gate.GateSelector;
+        uint error = SelectorError(selector);
+        if (!ReadTarget(selector, out Descriptor target))
+        {
+            return false;
+        }
+
+        int cpl = Cpl;
+        bool fromV86 = Virtual8086;
+        if (!target.IsCode || target.Dpl > cpl || (LongMode && (!target.Long || target.Big)))
+        {
+            return RaiseFault(GuestFault.Gp(error));
+        }
+
+        if (!target.Present)
+        {
+            return RaiseFault(GuestFault.Np(error));
+        }
+
+        bool inner = !target.IsConforming && target.Dpl < cpl;
+        if (fromV86 && (!inner || target.Dpl != 0))
+        {
+            return RaiseFault(GuestFault.Gp(error));
+        }
+
+        int level = inner ? target.Dpl : cpl;
+        if (!HandlerStack(gate, inner, level, size, out StackFrame frame))
+        {
+            return false;
+        }
+
+        if (fromV86)
+        {
+            frame.Add(s->Gs.Selector);
+            frame.Add(s->Fs.Selector);
+            frame.Add(s->Ds.Selector);
+            frame.Add(s->Es.Selector);
+        }
+
+        if (inner || LongMode)
+        {
+            frame.Add(s->Ss.Selector);
+            frame.Add(s->Gpr[(int)Gpr.Rsp]);
+        }
+
+        frame.Add(PushedFlags(raised));
+        frame.Add(s->Cs.Selector);
+        frame.Add(returnRip);
+        if (raised.HasErrorCode)
+        {
+            frame.Add(raised.ErrorCode);
+        }
+
+        if (!EnterableOffset(target, ref offset) || !MarkAccessed(ref target) || !PushFrame(ref frame))
+        {
+            return false;
+        }
+
+        ulong cleared = RFlags.Tf | RFlags.Nt | RFlags.Vm | RFlags.Rf | (interruptGate ? RFlags.If : 0);
+        RFlagsValue = RFlagsValue & ~cleared;
+        s->Ss = frame.Segment;
+        s->Cs = CodeState(target, selector, level);
+        Rip = offset;
+        SetStackPointer(frame.Pointer);
+        if (fromV86)
+        {
+            s->Es = NullSegment(0);
+            s->Ds = NullSegment(0);
+            s->Fs = NullSegment(0);
+            s->Gs = NullSegment(0);
+        }
+
+        return true;
+    }
+
+    private bool HandlerStack(in Descriptor gate, bool inner, int level, int size, out StackFrame frame)
+    {
+        CpuState* s = _state;
+        int ist = LongMode ? (int)(gate.Raw >> 32) & 7 : 0;
+        if (inner)
+        {
+            if (!InnerFrame(level, ist, size, out frame))
+            {
+                return false;
+            }
+        }
+        else
+        {
+            frame = CurrentFrame(size);
+            if (LongMode)
+            {
+                frame.Flat = true;
+                if (ist != 0)
+                {
+                    if (!ReadTssStack(level, ist, out ulong rsp, out _))
+                    {
+                        return false;
+                    }
+
+                    frame.Pointer = rsp;
+                }
+            }
+        }
+
+        if (LongMode)
+        {
+            frame.Pointer &= ~15UL;
+        }
+
+        frame.System = level != 3;
+        return true;
+    }
 }

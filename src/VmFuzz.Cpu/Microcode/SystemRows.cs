@@ -5,5 +5,10 @@ namespace VmFuzz.Cpu.Microcode;
 /// <summary>System instructions, segment loads, far transfers and interrupts.</summary>
 internal static class SystemRows
 {
-    public static readonly ImmutableArray<InstructionRow> All = [];
+    public static readonly ImmutableArray<InstructionRow> All =
+    [
+        .. Segments.Rows,
+        .. FarTransfers.Rows,
+        .. FlagsStack.Rows,
+    ];
 }
