@@ -124,6 +124,11 @@ internal sealed class TraceVerifier(TraceSource source)
                 return foreign;
             }
 
+            if (cut && AnotherChunkFollows(offset, sequence))
+            {
+                return new(TraceStatusKind.Damaged, offset, (long)sequence, "the chunk's length is wrong");
+            }
+
             if (cut)
             {
                 return new(TraceStatusKind.Truncated, offset, (long)sequence - 1, wrong!);
@@ -162,6 +167,30 @@ internal sealed class TraceVerifier(TraceSource source)
         int have = source.Read(0, start[..(int)Math.Min(start.Length, source.Length)]);
         status = new(TraceStatusKind.Foreign, 0, 0, "the file does not begin with the header of a trace");
         return !start[..have].SequenceEqual(expected[..have]);
+    }
+
+    /// <summary>
+    /// Whether the next chunk lies in what seems to be the end of a cut one. Then the length of the cut one is damaged,
+    /// and to call the file truncated would hide what follows.
+    /// </summary>
+    private bool AnotherChunkFollows(long offset, ulong sequence)
+    {
+        byte[] rest = new byte[Math.Min(source.Length - offset, TraceChunk.MaxRaw + TraceChunk.MaxHead)];
+        ReadOnlySpan<byte> bytes = rest.AsSpan(0, source.Read(offset, rest));
+        for (int at = 1; at < bytes.Length; at++)
+        {
+            ReadOnlySpan<byte> from = bytes[at..];
+            if (from[0] == TraceChunk.FirstByte
+                && TraceChunk.ReadHead(from[..Math.Min(from.Length, TraceChunk.MaxHead)], out TraceChunkHead head) == MsgPackError.None
+                && head.Sequence == sequence + 1
+                && head.Length <= source.Length - offset - at
+                && _chunks.Read(offset + at, out _, out _) is null)
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     private string? Accept(in TraceChunkHead head, long offset)
