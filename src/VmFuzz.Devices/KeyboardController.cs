@@ -180,7 +180,8 @@ public sealed class KeyboardController : Device, IPortDevice
                 break;
             case 0xAA:
                 _count = 0;
-                _status |= SystemFlag;
+                _queue.AsSpan().Clear();
+                _status = (byte)((_status & ~FromAuxiliary) | SystemFlag);
                 Answer(0x55);
                 break;
             case 0xAB:
@@ -242,6 +243,12 @@ public sealed class KeyboardController : Device, IPortDevice
     {
         byte waiting = _keyboardCommand;
         _keyboardCommand = 0;
+
+        // A byte from the host makes the keyboard forget what it has not delivered.
+        _count = 0;
+        _queue.AsSpan().Clear();
+        _status &= unchecked((byte)~FromAuxiliary);
+        _line.Set(false);
         Answer(0xFA);
         if (waiting != 0)
         {

@@ -121,6 +121,15 @@ public sealed class PlatformTests
     }
 
     [Fact]
+    public void Keyboard_SecondByteBeforeAnswerIsRead_ReplacesAnswer()
+    {
+        _m.Out(0x60, 0xED);
+        _m.Out(0x60, 0x00);
+        Assert.Equal(0xFA, _m.In(0x60));
+        Assert.Equal(0, _m.In(0x64) & 1);
+    }
+
+    [Fact]
     public void Keyboard_OutputPortAndPulse_CallMachine()
     {
         Assert.True(_m.Keyboard.A20);
