@@ -48,6 +48,18 @@ public sealed unsafe partial class Processor
         StateChanged();
     }
 
+    /// <summary>The architectural state as a list of fields.</summary>
+    public ProcessorState Fields => _fields ??= new ProcessorState(this);
+
+    private ProcessorState? _fields;
+
+    /// <summary>A field was set from outside: drop what was derived from it.</summary>
+    internal void StateRestored()
+    {
+        FlushTlb();
+        StateChanged();
+    }
+
     private uint CpuidSignature => Model.Lookup(1, 0).Eax;
 
     /// <summary>

@@ -1,0 +1,189 @@
+using System.Buffers.Binary;
+using System.Collections.Immutable;
+using VmFuzz.Arch;
+
+namespace VmFuzz.Cpu;
+
+/// <summary>
+/// The processor's architectural state as a list of fields. Caches, budgets and derived bits are not in it.
+/// </summary>
+public sealed unsafe class ProcessorState : IStateful
+{
+    /// <summary>Id of RIP.</summary>
+    public const ushort Rip = 16;
+
+    /// <summary>Id of RFLAGS.</summary>
+    public const ushort RFlagsId = 17;
+
+    private static readonly ImmutableArray<Row> Rows = Build();
+    private static readonly ImmutableArray<StateField> FieldTable = [.. Rows.Select(static row => row.Field)];
+
+    private readonly Processor _processor;
+
+    internal ProcessorState(Processor processor) => _processor = processor;
+
+    /// <inheritdoc/>
+    public ComponentId Component => (ComponentId)((int)ComponentId.Processor + (_processor.Index * 16));
+
+    /// <inheritdoc/>
+    public ReadOnlySpan<StateField> Fields => FieldTable.AsSpan();
+
+    /// <inheritdoc/>
+    public void ReadField(int index, Span<byte> destination)
+    {
+        Row row = Rows[index];
+        if (row.Offset < 0)
+        {
+            BinaryPrimitives.WriteUInt64LittleEndian(destination, row.Offset switch
+            {
+                OffsetRFlags => _processor.RFlagsValue,
+                OffsetRetired => _processor.Retired,
+                _ => _processor.NmiPending ? 1UL : 0,
+            });
+            return;
+        }
+
+        new ReadOnlySpan<byte>((byte*)_processor.State + row.Offset, row.Field.Width).CopyTo(destination);
+    }
+
+    /// <summary>The value of a field of at most eight bytes.</summary>
+    public ulong ReadWord(int index)
+    {
+        Row row = Rows[index];
+        byte* at = (byte*)_processor.State + row.Offset;
+        return row.Field.Width switch
+        {
+            8 when row.Offset >= 0 => *(ulong*)at,
+            4 => *(uint*)at,
+            _ => row.Offset switch
+            {
+                OffsetRFlags => _processor.RFlagsValue,
+                OffsetRetired => _processor.Retired,
+                _ => _processor.NmiPending ? 1UL : 0,
+            },
+        };
+    }
+
+    /// <inheritdoc/>
+    public void WriteField(int index, ReadOnlySpan<byte> source)
+    {
+        Row row = Rows[index];
+        if (row.Offset >= 0)
+        {
+            source[..row.Field.Width].CopyTo(new Span<byte>((byte*)_processor.State + row.Offset, row.Field.Width));
+            _processor.StateRestored();
+            return;
+        }
+
+        ulong value = BinaryPrimitives.ReadUInt64LittleEndian(source);
+        switch (row.Offset)
+        {
+            case OffsetRFlags:
+                _processor.RFlagsValue = value;
+                break;
+            case OffsetRetired:
+                _processor.SetRetired(value);
+                break;
+            default:
+                _processor.ClearNmi();
+                if (value != 0)
+                {
+                    _processor.RaiseNmi();
+                }
+
+                break;
+        }
+
+        _processor.StateRestored();
+    }
+
+    private const int OffsetRFlags = -1;
+    private const int OffsetRetired = -2;
+    private const int OffsetNmi = -3;
+
+    private static ImmutableArray<Row> Build()
+    {
+        var rows = ImmutableArray.CreateBuilder<Row>();
+        CpuState state = default;
+        byte* start = (byte*)&state;
+        string[] names = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+        for (int i = 0; i < 16; i++)
+        {
+            Add(i, names[i], &state.Gpr[i], 8);
+        }
+
+        Add(Rip, "rip", &state.Gpr[CpuState.RipSlot], 8);
+        rows.Add(new Row(new StateField(RFlagsId, "rflags", 8), OffsetRFlags));
+        string[] segments = ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"];
+        for (int i = 0; i < 8; i++)
+        {
+            SegmentState* segment = &state.Es + i;
+            Add(32 + (i * 4), segments[i] + ".selector", &segment->Selector, 8);
+            Add(33 + (i * 4), segments[i] + ".base", &segment->Base, 8);
+            Add(34 + (i * 4), segments[i] + ".limit", &segment->Limit, 4);
+            Add(35 + (i * 4), segments[i] + ".attributes", &segment->Attributes, 4);
+        }
+
+        Add(64, "gdtr.base", &state.Gdtr.Base, 8);
+        Add(65, "gdtr.limit", &state.Gdtr.Limit, 8);
+        Add(66, "idtr.base", &state.Idtr.Base, 8);
+        Add(67, "idtr.limit", &state.Idtr.Limit, 8);
+        Add(70, "cr0", &state.Cr0, 8);
+        Add(72, "cr2", &state.Cr2, 8);
+        Add(73, "cr3", &state.Cr3, 8);
+        Add(74, "cr4", &state.Cr4, 8);
+        Add(75, "efer", &state.Efer, 8);
+        Add(76, "xcr0", &state.Xcr0, 8);
+        Add(80, "dr0", &state.Dr0, 8);
+        Add(81, "dr1", &state.Dr1, 8);
+        Add(82, "dr2", &state.Dr2, 8);
+        Add(83, "dr3", &state.Dr3, 8);
+        Add(86, "dr6", &state.Dr6, 8);
+        Add(87, "dr7", &state.Dr7, 8);
+        Add(88, "interruptibility", &state.Interruptibility, 8);
+        Add(89, "activity", &state.Activity, 8);
+        Add(90, "pending-debug", &state.PendingDebug, 8);
+        rows.Add(new Row(new StateField(91, "nmi-pending", 8), OffsetNmi));
+        rows.Add(new Row(new StateField(92, "retired", 8), OffsetRetired));
+        for (int i = 0; i < 4; i++)
+        {
+            Add(96 + i, $"pdpte{i}", &state.Pdpte[i], 8);
+        }
+
+        Add(100, "sysenter_cs", &state.SysenterCs, 8);
+        Add(101, "sysenter_esp", &state.SysenterEsp, 8);
+        Add(102, "sysenter_eip", &state.SysenterEip, 8);
+        Add(103, "star", &state.Star, 8);
+        Add(104, "lstar", &state.Lstar, 8);
+        Add(105, "cstar", &state.Cstar, 8);
+        Add(106, "fmask", &state.Fmask, 8);
+        Add(107, "kernel_gs_base", &state.KernelGsBase, 8);
+        Add(108, "tsc_aux", &state.TscAux, 8);
+        Add(109, "tsc_offset", &state.TscOffset, 8);
+        Add(110, "tsc_adjust", &state.TscAdjust, 8);
+        Add(111, "pat", &state.Pat, 8);
+        Add(112, "apic_base", &state.ApicBase, 8);
+        Add(113, "misc_enable", &state.MiscEnable, 8);
+        Add(114, "debugctl", &state.DebugCtl, 8);
+        Add(115, "feature_control", &state.FeatureControl, 8);
+        Add(116, "xss", &state.Xss, 8);
+        Add(117, "mtrr_def_type", &state.MtrrDefType, 8);
+        Add(118, "mtrr_variable", state.MtrrVariable, 128);
+        Add(119, "mtrr_fixed", state.MtrrFixed, 88);
+        Add(120, "fcw", &state.Fcw, 8);
+        Add(121, "fsw", &state.Fsw, 8);
+        Add(122, "ftw", &state.Ftw, 8);
+        Add(123, "fop", &state.Fop, 8);
+        Add(124, "fip", &state.Fip, 8);
+        Add(125, "fdp", &state.Fdp, 8);
+        Add(126, "mxcsr", &state.Mxcsr, 8);
+        Add(127, "x87", state.X87, 128);
+        Add(128, "ymm", state.Ymm, 512);
+        return rows.ToImmutable();
+
+        void Add(int id, string name, void* at, int width) =>
+            rows.Add(new Row(new StateField((ushort)id, name, width), (int)((byte*)at - start)));
+    }
+
+    private readonly record struct Row(StateField Field, int Offset);
+}
