@@ -1,0 +1,40 @@
+using System.Collections.Immutable;
+using Iced.Intel;
+using VmFuzz.Arch;
+
+namespace VmFuzz.Cpu.Microcode;
+
+/// <summary>Instructions without an effect on this model, and those that are always undefined.</summary>
+internal static class Misc
+{
+    public static readonly ImmutableArray<InstructionRow> Rows =
+    [
+        new(Mnemonic.Nop, Ops.Nothing),
+        new(Mnemonic.Reservednop, Ops.Nothing),
+        new(Mnemonic.Endbr32, Ops.Nothing),
+        new(Mnemonic.Endbr64, Ops.Nothing),
+        new(Mnemonic.Prefetch, Ops.Nothing),
+        new(Mnemonic.Prefetchw, Ops.Nothing),
+        new(Mnemonic.Prefetchwt1, Ops.Nothing),
+        new(Mnemonic.Prefetchnta, Ops.Nothing),
+        new(Mnemonic.Prefetcht0, Ops.Nothing),
+        new(Mnemonic.Prefetcht1, Ops.Nothing),
+        new(Mnemonic.Prefetcht2, Ops.Nothing),
+        new(Mnemonic.Lfence, Ops.Nothing, Feature: CpuFeatures.Sse2),
+        new(Mnemonic.Mfence, Ops.Nothing, Feature: CpuFeatures.Sse2),
+        new(Mnemonic.Sfence, Ops.Nothing, Feature: CpuFeatures.Sse),
+        new(Mnemonic.Clflush, Clflush, Feature: CpuFeatures.Clflush),
+        new(Mnemonic.Ud0, Ops.Undefined, InstructionTraits.EndsBlock),
+        new(Mnemonic.Ud1, Ops.Undefined, InstructionTraits.EndsBlock),
+        new(Mnemonic.Ud2, Ops.Undefined, InstructionTraits.EndsBlock),
+    ];
+
+    // SDM "CLFLUSH": checked like a load of one byte; there is no cache to flush.
+    private static ExecResult Clflush(Processor cpu, in Instruction ins)
+    {
+        ulong offset = cpu.EffectiveAddress(ins, out SegmentRegister segment);
+        return cpu.Linearize(segment, offset, 1, write: false, out ulong linear) && cpu.ProbeLinear(linear, 1, AccessKind.Read)
+            ? ExecResult.Next
+            : ExecResult.Abort;
+    }
+}
