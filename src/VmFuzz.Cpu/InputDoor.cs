@@ -2,6 +2,13 @@ using VmFuzz.Arch;
 
 namespace VmFuzz.Cpu;
 
+/// <summary>Watches what comes through the door.</summary>
+public interface IInputObserver
+{
+    /// <summary>An input was taken; it has had no effect yet.</summary>
+    void OnInput(InputPoint point, in Position at, in Input input);
+}
+
 /// <summary>
 /// The door of one VCPU: knows the position, counts consultations, keeps the running hash of what came in.
 /// </summary>
@@ -27,6 +34,9 @@ public sealed class InputDoor : IStateful
 
     /// <summary>Where inputs come from.</summary>
     public IInputSource Source { get; set; }
+
+    /// <summary>Is told about every input taken, after it was counted.</summary>
+    public IInputObserver? Observer { get; set; }
 
     /// <summary>Inputs taken so far.</summary>
     public ulong Count { get; private set; }
@@ -73,6 +83,7 @@ public sealed class InputDoor : IStateful
         hash = StateHash.Step(hash, at.Ordinal);
         hash = StateHash.Step(hash, input.Value);
         Hash = StateHash.Step(hash, input.Auxiliary);
+        Observer?.OnInput(point, at, input);
         return true;
     }
 

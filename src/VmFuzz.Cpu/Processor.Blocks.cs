@@ -5,6 +5,7 @@ using Iced.Intel;
 using VmFuzz.Arch;
 using VmFuzz.Cpu.Blocks;
 using VmFuzz.Cpu.Fast;
+using VmFuzz.Cpu.Microcode;
 
 namespace VmFuzz.Cpu;
 

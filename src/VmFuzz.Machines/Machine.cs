@@ -1,0 +1,295 @@
+using System.Collections.Immutable;
+using VmFuzz.Arch;
+using VmFuzz.Cpu;
+using VmFuzz.Devices;
+using VmFuzz.Memory;
+
+namespace VmFuzz.Machines;
+
+/// <summary>
+/// A machine put together: one processor, memory, devices, and who is in charge. A run is a pure function of the
+/// options and of what comes through the door.
+/// </summary>
+public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineControl, IDebugSink, IDisposable
+{
+    /// <summary>Instructions without a digest after which a sync event is due.</summary>
+    public const ulong SyncDistance = 1 << 20;
+
+    private readonly ConsoleMatch _match;
+    private readonly List<IStateful> _components = [];
+    private ulong _nextSync = SyncDistance;
+    private MachineStop _stop;
+    private bool _disposed;
+
+    /// <summary>Puts a machine together.</summary>
+    /// <param name="options">Valid options (<see cref="MachineOptions.Validate"/>).</param>
+    /// <param name="inputs">The door.</param>
+    /// <param name="variants">Replaced rows, for tests and experiments; null for the product's own.</param>
+    protected Machine(MachineOptions options, IInputSource inputs, MachineVariants? variants)
+    {
+        Options = options;
+        Variants = variants ?? MachineVariants.None;
+        CpuModels.TryFind(options.Cpu, out CpuModel? model);
+        Memory = new GuestMemory();
+        Clock = new VirtualClock();
+        Bus = new IoBus(this);
+        Processor = new Processor(model!, Memory, Bus, Clock, inputs, 0, Variants.Instructions);
+        Clock.Attach(Processor);
+        Processor.Boundary = this;
+        _match = new ConsoleMatch(options.UntilSerial);
+    }
+
+    /// <summary>The options it was made from.</summary>
+    public MachineOptions Options { get; }
+
+    /// <summary>Replaced rows.</summary>
+    public MachineVariants Variants { get; }
+
+    /// <summary>Guest-physical memory.</summary>
+    public GuestMemory Memory { get; }
+
+    /// <summary>Virtual time and its events.</summary>
+    public VirtualClock Clock { get; }
+
+    /// <summary>Ports and MMIO.</summary>
+    public IoBus Bus { get; }
+
+    /// <summary>The processor.</summary>
+    public Processor Processor { get; }
+
+    /// <summary>Everything that has state besides memory, in a fixed order.</summary>
+    public IReadOnlyList<IStateful> Components => _components;
+
+    /// <summary>Watches the run.</summary>
+    public IMachineObserver? Observer { get; private set; }
+
+    /// <summary>Bytes the guest wrote to its console so far.</summary>
+    public ulong ConsoleLength { get; private set; }
+
+    /// <summary>Running hash of those bytes.</summary>
+    public ulong ConsoleHash { get; private set; }
+
+    /// <summary>Receives console bytes as they are written; for people, not part of the run.</summary>
+    public Action<byte>? ConsoleOutput { get; set; }
+
+    /// <summary>Why the run ended; kind None while it goes on.</summary>
+    public MachineStop Stop => _stop;
+
+    /// <summary>Whether the guest runs under the C# hypervisor.</summary>
+    public bool UnderHypervisor => Options.Accelerator == Accelerator.Kvm;
+
+    /// <summary>The part that is in charge of the processor.</summary>
+    internal IAccelerator Accelerator { get; private protected set; } = null!;
+
+    /// <summary>The hypervisor's part, when the accelerator is kvm.</summary>
+    public KvmAccelerator? Kvm => Accelerator as KvmAccelerator;
+
+    /// <summary>The interrupt controller that devices drive.</summary>
+    public abstract IInterruptController InterruptController { get; }
+
+    /// <summary>Makes a machine from valid options.</summary>
+    public static Machine Create(MachineOptions options, IInputSource inputs, MachineVariants? variants = null)
+    {
+        Machine machine = options.Kind == MachineKind.Pc
+            ? new PcMachine(options, inputs, variants)
+            : new FlatMachine(options, inputs, variants);
+        machine.Memory.Commit();
+        return machine;
+    }
+
+    /// <summary>Watches the run from now on.</summary>
+    public void Observe(IMachineObserver? observer)
+    {
+        Observer = observer;
+        Processor.Observer = observer;
+        Processor.Door.Observer = observer;
+        Accelerator.Observe(observer);
+    }
+
+    /// <summary>Runs until the machine stops. May be called once.</summary>
+    public MachineStop Run()
+    {
+        Accelerator.Run();
+        Observer?.OnEnd(_stop);
+        return _stop;
+    }
+
+    /// <summary>Ends the run; the first reason counts.</summary>
+    public void RequestStop(in MachineStop stop)
+    {
+        if (_stop.Kind == MachineStopKind.None)
+        {
+            _stop = stop;
+        }
+
+        Processor.RequestStop();
+    }
+
+    /// <summary>A digest was taken: the next sync event is due a whole distance later.</summary>
+    public void DigestTaken() => _nextSync = Processor.Retired + SyncDistance;
+
+    /// <inheritdoc/>
+    public bool OnBoundary(ulong retired, out ulong nextLimit)
+    {
+        nextLimit = retired;
+        Accelerator.Poll(retired);
+        if (_stop.Kind != MachineStopKind.None)
+        {
+            return false;
+        }
+
+        if (_match.Matched && !UnderHypervisor)
+        {
+            Sync();
+            StopOnMatch();
+            return false;
+        }
+
+        if (Options.MaxInstructions != 0 && retired >= Options.MaxInstructions)
+        {
+            RequestStop(new MachineStop(MachineStopKind.MaxInstructions, LimitText()));
+            return false;
+        }
+
+        if (retired >= _nextSync)
+        {
+            Sync();
+            if (_stop.Kind != MachineStopKind.None)
+            {
+                return false;
+            }
+        }
+
+        ulong limit = Math.Min(_nextSync, Processor.Door.NextDue);
+        ulong deadline = Clock.Events.NextDeadline;
+        if (deadline != ulong.MaxValue)
+        {
+            ulong now = Clock.Now;
+            limit = Math.Min(limit, deadline > now ? retired + (deadline - now) : retired + 1);
+        }
+
+        if (Options.MaxInstructions != 0)
+        {
+            limit = Math.Min(limit, Options.MaxInstructions);
+        }
+
+        nextLimit = Math.Max(limit, retired + 1);
+        return true;
+    }
+
+    /// <summary>Whether the awaited text has appeared; the hypervisor's loop stops at its next entry or exit then.</summary>
+    public bool MatchedSerial => _match.Matched;
+
+    /// <summary>Ends the run because the awaited text appeared.</summary>
+    public void StopOnMatch() =>
+        RequestStop(new MachineStop(MachineStopKind.SerialMatch, $"the console showed \"{Options.UntilSerial}\""));
+
+    /// <summary>Takes everything that the door has at a point, and applies it.</summary>
+    /// <returns>Whether anything came.</returns>
+    public bool TakeInputs(InputPoint point)
+    {
+        bool any = false;
+        while (Processor.Door.TryTake(point, out Input input))
+        {
+            any = true;
+            Accelerator.Apply(input);
+        }
+
+        return any;
+    }
+
+    /// <summary>Applies an input that does not depend on who is in charge.</summary>
+    public virtual void ApplyDeviceInput(in Input input)
+    {
+        if (input.Kind == InputKind.Stop)
+        {
+            RequestStop(new MachineStop(MachineStopKind.UserStop, "stopped by the user"));
+        }
+    }
+
+    /// <summary>Advances an idle machine to its next event.</summary>
+    /// <returns>False when there is none.</returns>
+    public bool Idle()
+    {
+        ulong deadline = Clock.Events.NextDeadline;
+        if (deadline == ulong.MaxValue)
+        {
+            return false;
+        }
+
+        Clock.AdvanceTo(deadline);
+        Clock.Events.RunDue(Clock.Now);
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public void Write(byte value)
+    {
+        ConsoleLength++;
+        ConsoleHash = StateHash.Step(ConsoleHash, value);
+        ConsoleOutput?.Invoke(value);
+        Observer?.OnConsole(value);
+        if (_match.Add(value))
+        {
+            Processor.RecomputeLimit();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void FirstFloatingAccess(bool isPort, ulong address, bool write) =>
+        Observer?.OnFirstAccess(isPort, address, write);
+
+    /// <inheritdoc/>
+    public void RequestReset(string reason) =>
+        RequestStop(new MachineStop(MachineStopKind.Reset, $"the guest reset the machine ({reason})"));
+
+    /// <inheritdoc/>
+    public virtual void SetA20(A20Gate gate, bool enabled)
+    {
+    }
+
+    /// <inheritdoc/>
+    public virtual void WriteDebug(ushort port, byte value) => Write(value);
+
+    /// <inheritdoc/>
+    public void DebugExit(uint value)
+    {
+        int status = (int)((value << 1) | 1) & 0xFF;
+        RequestStop(new MachineStop(MachineStopKind.DebugExit, $"the guest ended the run with 0x{value:x}", status));
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+
+        _disposed = true;
+        (Accelerator as IDisposable)?.Dispose();
+        Processor.Dispose();
+        Memory.Dispose();
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Adds components to <see cref="Components"/>.</summary>
+    private protected void AddComponents(params ReadOnlySpan<IStateful> components) => _components.AddRange(components);
+
+    /// <summary>Puts the accelerator in place once memory and devices stand.</summary>
+    private protected void Start()
+    {
+        Accelerator = UnderHypervisor ? new KvmAccelerator(this) : new BareAccelerator(this);
+        AddComponents(Accelerator.Components);
+    }
+
+    private void Sync()
+    {
+        Observer?.OnSync();
+        _nextSync = Processor.Retired + SyncDistance;
+    }
+
+    private string LimitText() => Options.UntilSerial.Length == 0
+        ? $"{Options.MaxInstructions} instructions were retired"
+        : $"{Options.MaxInstructions} instructions were retired and the console did not show \"{Options.UntilSerial}\"";
+}

@@ -1,0 +1,128 @@
+using System.Collections.Immutable;
+using VmFuzz.Arch;
+
+namespace VmFuzz.Machines;
+
+/// <summary>Memory, devices and loader.</summary>
+public enum MachineKind : byte
+{
+    /// <summary>Memory, one output port, debug exit; starts in any state.</summary>
+    Flat,
+    /// <summary>A PC as firmware expects it.</summary>
+    Pc,
+}
+
+/// <summary>Who is in charge.</summary>
+public enum Accelerator : byte
+{
+    /// <summary>Guest software runs directly on the processor model.</summary>
+    Bare,
+    /// <summary>Guest software runs in a VM of the C# hypervisor, on the same processor model, with exits.</summary>
+    Kvm,
+}
+
+/// <summary>Mode in which a flat guest starts.</summary>
+public enum FlatMode : byte
+{
+    /// <summary>Real mode.</summary>
+    Real16,
+    /// <summary>32-bit protected mode, flat segments, no paging.</summary>
+    Protected32,
+    /// <summary>64-bit mode under identity-mapped 4-level paging.</summary>
+    Long64,
+}
+
+/// <summary>An image that is part of the start state.</summary>
+/// <param name="Role">What the machine does with it: <c>bios</c> or <c>code</c>.</param>
+/// <param name="Name">File name for people, without folder.</param>
+/// <param name="Bytes">The content.</param>
+public sealed record MachineImage(string Role, string Name, ReadOnlyMemory<byte> Bytes);
+
+/// <summary>Everything a run starts from. A value; a trace's header holds it as settings and images.</summary>
+public sealed record MachineOptions
+{
+    /// <summary>Most memory a machine can have: 16 GiB.</summary>
+    public const ulong MaxMemory = 16UL << 30;
+
+    /// <summary>Largest image: 64 MiB.</summary>
+    public const int MaxImage = 64 << 20;
+
+    /// <summary>Memory, devices and loader.</summary>
+    public MachineKind Kind { get; init; } = MachineKind.Flat;
+
+    /// <summary>Who is in charge.</summary>
+    public Accelerator Accelerator { get; init; } = Accelerator.Bare;
+
+    /// <summary>Bytes of memory; a multiple of 1 MiB, at least 1 MiB.</summary>
+    public ulong Memory { get; init; } = 16UL << 20;
+
+    /// <summary>Name of the processor model.</summary>
+    public string Cpu { get; init; } = DefaultCpu;
+
+    /// <summary>Name of the default processor model.</summary>
+    public const string DefaultCpu = "vmfuzz64";
+
+    /// <summary>Virtual nanoseconds that a VM exit costs.</summary>
+    public ulong ExitCost { get; init; } = 1000;
+
+    /// <summary>Seconds since 1970 at which the real-time clock starts.</summary>
+    public long RtcBase { get; init; } = 946_684_800;
+
+    /// <summary>Mode in which a flat guest starts.</summary>
+    public FlatMode FlatMode { get; init; } = FlatMode.Long64;
+
+    /// <summary>Address at which a flat guest is loaded and starts.</summary>
+    public ulong LoadAddress { get; init; } = 0x10000;
+
+    /// <summary>Text on the console that ends the run; empty for none.</summary>
+    public string UntilSerial { get; init; } = "";
+
+    /// <summary>Retired instructions after which the run ends; 0 for no limit.</summary>
+    public ulong MaxInstructions { get; init; }
+
+    /// <summary>Images of the start state.</summary>
+    public ImmutableArray<MachineImage> Images { get; init; } = [];
+
+    /// <summary>The image of a role, or null.</summary>
+    public MachineImage? Image(string role)
+    {
+        foreach (MachineImage image in Images)
+        {
+            if (image.Role == role)
+            {
+                return image;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>What is wrong with the options, in one line that says what to do; null when nothing is.</summary>
+    public string? Validate()
+    {
+        if (Memory < 1UL << 20 || Memory > MaxMemory || (Memory & 0xFFFFF) != 0)
+        {
+            return $"-m: {Memory} bytes is not a whole number of MiB from 1 MiB to 16 GiB";
+        }
+
+        if (!VmFuzz.Cpu.CpuModels.TryFind(Cpu, out _))
+        {
+            return $"-cpu: there is no processor model '{Cpu}'; try {DefaultCpu}";
+        }
+
+        foreach (MachineImage image in Images)
+        {
+            if (image.Bytes.Length == 0)
+            {
+                return $"{image.Name}: the image is empty";
+            }
+
+            if (image.Bytes.Length > MaxImage)
+            {
+                return $"{image.Name}: the image has {image.Bytes.Length} bytes; at most {MaxImage} can be loaded";
+            }
+        }
+
+        return Kind == MachineKind.Pc ? PcMachine.ValidateImages(this) : FlatMachine.ValidateImages(this);
+    }
+}
