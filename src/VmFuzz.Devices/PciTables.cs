@@ -76,7 +76,9 @@ internal static class PciTables
         new(0x3D, 1, 0x01, 0), // Interrupt pin A
         new(0x40, 1, 0x01, 0xC0), // Base of the power-management registers: I/O
         new(0x41, 1, 0x00, 0xFF),
-        new(0x44, 0x1C, 0x00, 0xFF), // Device monitors
+        new(0x44, 0x17, 0x00, 0xFF), // Device monitors
+        new(0x5B, 1, 0x02, 0xFF), // SMI on APM commands enabled: firmware takes system management as set up and leaves it
+        new(0x5C, 4, 0x00, 0xFF),
         new(0x60, 0x20, 0x00, 0xFF),
         new(0x80, 1, 0x00, 0x01), // Power-management registers enabled
         new(0x90, 1, 0x01, 0xF0), // Base of the SMBus registers: I/O

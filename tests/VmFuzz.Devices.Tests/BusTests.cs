@@ -80,6 +80,16 @@ public sealed class BusTests
     }
 
     [Fact]
+    public void WideAccess_LeavesRange_IsSplit()
+    {
+        var device = new Probe();
+        var bus = new IoBus();
+        bus.AddPorts(0x100, 2, device, widest: 4);
+        Assert.Equal(0xFFFF_0010u, bus.ReadPort(0x100, 4));
+        Assert.Equal(["r0.2"], device.Log);
+    }
+
+    [Fact]
     public void Mmio_WiderThanDevice_IsSplit()
     {
         var device = new Probe();

@@ -64,6 +64,19 @@ public sealed class PitTests
     }
 
     [Fact]
+    public void Mode0_FirstByteOfNewCount_StopsCounting()
+    {
+        Program(0, 0, 1000);
+        At(500);
+        Out(0x40, 0x10);
+        At(2000);
+        Assert.False(_line.Level);
+        Out(0x40, 0);
+        At(2018);
+        Assert.True(_line.Level);
+    }
+
+    [Fact]
     public void Mode2_Rounds_RaiseOncePerRound()
     {
         Program(0, 2, 100);

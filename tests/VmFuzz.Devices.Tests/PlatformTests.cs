@@ -70,6 +70,9 @@ public sealed class PlatformTests
     }
 
     [Fact]
+    public void Pci_PowerManagement_SaysSystemManagementIsSetUp() => Assert.Equal(0x0200_0000u, Config(PciHost.PowerManagement, 0x58));
+
+    [Fact]
     public void ResetPort_InsideAddressRegister_IsReached()
     {
         _m.Out(0xCF9, 0x02);

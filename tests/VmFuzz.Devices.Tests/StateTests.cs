@@ -1,3 +1,4 @@
+using System.Reflection;
 using VmFuzz.Arch;
 
 namespace VmFuzz.Devices.Tests;
@@ -208,6 +209,81 @@ public sealed class StateTests
         Device serial = new TestMachine().Serial;
         Assert.Throws<ArgumentException>(() => serial.ReadField(0, new byte[2]));
         Assert.Throws<ArgumentException>(() => new StateMapBuilder<TestClock>().Add(1, "a", 1, static _ => ref s_bytes[0]).Add(1, "b", 1, static _ => ref s_bytes[0]));
+    }
+
+    /// <summary>Everything in a device that can change is seen through its fields, but for what is derived from them.</summary>
+    [Fact]
+    public void Fields_EveryMutableMember_IsListed()
+    {
+        string[] derived = ["Pic8259Pair._pending", "FwCfg._selected", "PciHost._resetControl"];
+        var missing = new List<string>();
+        int seen = 0;
+        foreach (Device device in new TestMachine().Devices)
+        {
+            foreach ((object owner, FieldInfo member) in Members(device))
+            {
+                string name = $"{owner.GetType().Name}.{member.Name}";
+                if (derived.Contains(name, StringComparer.Ordinal))
+                {
+                    continue;
+                }
+
+                seen++;
+                byte[] before = Image(device);
+                object? value = member.GetValue(owner);
+                if (value is byte[] bytes)
+                {
+                    bytes[^1] ^= 1;
+                }
+                else
+                {
+                    member.SetValue(owner, value switch { bool b => !b, byte b => (byte)(b ^ 1), ushort w => (ushort)(w ^ 1), uint d => d ^ 1, ulong q => q ^ 1, _ => throw new InvalidOperationException(name) });
+                }
+
+                if (before.AsSpan().SequenceEqual(Image(device)))
+                {
+                    missing.Add(name);
+                }
+            }
+        }
+
+        Assert.Empty(missing);
+        Assert.True(seen > 100);
+    }
+
+    private static IEnumerable<(object Owner, FieldInfo Member)> Members(object owner)
+    {
+        const BindingFlags All = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
+        foreach (FieldInfo member in owner.GetType().GetFields(All))
+        {
+            object? value = member.GetValue(owner);
+            IEnumerable<object> parts = value is PitChannel[] channels ? channels : value is PicChip or PciConfiguration ? [value] : [];
+            foreach (object part in parts)
+            {
+                foreach ((object, FieldInfo) inner in Members(part))
+                {
+                    yield return inner;
+                }
+            }
+
+            if (!member.IsInitOnly && !member.Name.Contains('<', StringComparison.Ordinal))
+            {
+                yield return (owner, member);
+            }
+        }
+    }
+
+    private static byte[] Image(Device device)
+    {
+        var all = new List<byte>();
+        for (int i = 0; i < device.Fields.Length; i++)
+        {
+            byte[] bytes = new byte[device.Fields[i].Width];
+            device.ReadField(i, bytes);
+            all.AddRange(bytes);
+        }
+
+        return [.. all];
     }
 
     private static readonly byte[][] s_bytes = [new byte[1]];

@@ -1,0 +1,139 @@
+using System.Buffers.Binary;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using VmFuzz.Arch;
+
+namespace VmFuzz.Vmx;
+
+/// <summary>
+/// The processor's copy of a VMCS: flat unmanaged storage with one 64-bit slot a field, and a dirty bit for each.
+/// </summary>
+/// <remarks>
+/// The indexer is the implementation's own access: no existence or access-type checks; values are cut to the field's
+/// width. VMREAD and VMWRITE are <see cref="VmxUnit.VmRead"/> and <see cref="VmxUnit.VmWrite"/>.
+/// </remarks>
+public sealed unsafe class Vmcs : IStateful, IDisposable
+{
+    internal const int DirtyWords = VmcsFieldInfo.SlotCount / 64;
+    private const ushort LaunchedId = 0xF000;
+
+    private static readonly StateField[] StateFields = MakeFields();
+
+    private ulong* _values;
+    private readonly int _vcpu;
+
+    /// <summary>Creates a VMCS with all fields 0, clear.</summary>
+    /// <param name="vcpu">Number of the VCPU, for the component's number.</param>
+    public Vmcs(int vcpu = 0)
+    {
+        _vcpu = vcpu;
+        _values = (ulong*)NativeMemory.AllocZeroed((VmcsFieldInfo.SlotCount + DirtyWords) * sizeof(ulong));
+        MarkAllDirty();
+    }
+
+    /// <summary>Launch state: false is clear, true is launched.</summary>
+    public bool Launched { get; set; }
+
+    /// <summary>A field, raw.</summary>
+    public ulong this[VmcsField field]
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => _values[VmcsFieldInfo.Slot(field)];
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        set
+        {
+            // SAFETY: a slot is below SlotCount for every 32-bit number.
+            int slot = VmcsFieldInfo.Slot(field);
+            value &= VmcsFieldInfo.MaskOf(field);
+            if (_values[slot] != value)
+            {
+                _values[slot] = value;
+                _values[VmcsFieldInfo.SlotCount + (slot >> 6)] |= 1UL << (slot & 63);
+            }
+        }
+    }
+
+    /// <summary>Whether all bits of a mask are set in a field.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public bool Has(VmcsField field, ulong bits) => (this[field] & bits) == bits;
+
+    /// <summary>One word of dirty bits: fields changed since <see cref="ClearDirty"/>.</summary>
+    internal ulong Dirty(int word) => _values[VmcsFieldInfo.SlotCount + word];
+
+    internal void ClearDirty() => new Span<ulong>(_values + VmcsFieldInfo.SlotCount, DirtyWords).Clear();
+
+    /// <summary>Makes the next entry evaluate every check.</summary>
+    public void MarkAllDirty() => new Span<ulong>(_values + VmcsFieldInfo.SlotCount, DirtyWords).Fill(ulong.MaxValue);
+
+    /// <summary>Copies every field and the launch state.</summary>
+    public void CopyFrom(Vmcs other)
+    {
+        new Span<ulong>(other._values, VmcsFieldInfo.SlotCount).CopyTo(new Span<ulong>(_values, VmcsFieldInfo.SlotCount));
+        Launched = other.Launched;
+        MarkAllDirty();
+    }
+
+    /// <summary>Sets every field to 0 and the launch state to clear.</summary>
+    public void Clear()
+    {
+        new Span<ulong>(_values, VmcsFieldInfo.SlotCount).Clear();
+        Launched = false;
+        MarkAllDirty();
+    }
+
+    /// <inheritdoc/>
+    public ComponentId Component => ComponentId.Vmcs + (ushort)(_vcpu * 16);
+
+    /// <inheritdoc/>
+    public ReadOnlySpan<StateField> Fields => StateFields;
+
+    /// <inheritdoc/>
+    public void ReadField(int index, Span<byte> destination)
+    {
+        ulong value = index == 0 ? Launched ? 1UL : 0 : this[VmcsFieldInfo.All[index - 1].Field];
+        Span<byte> bytes = stackalloc byte[8];
+        BinaryPrimitives.WriteUInt64LittleEndian(bytes, value);
+        bytes[..StateFields[index].Width].CopyTo(destination);
+    }
+
+    /// <inheritdoc/>
+    public void WriteField(int index, ReadOnlySpan<byte> source)
+    {
+        Span<byte> bytes = stackalloc byte[8];
+        source[..StateFields[index].Width].CopyTo(bytes);
+        ulong value = BinaryPrimitives.ReadUInt64LittleEndian(bytes);
+        if (index == 0)
+        {
+            Launched = value != 0;
+        }
+        else
+        {
+            this[VmcsFieldInfo.All[index - 1].Field] = value;
+        }
+
+        MarkAllDirty();
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        if (_values != null)
+        {
+            NativeMemory.Free(_values);
+            _values = null;
+        }
+    }
+
+    private static StateField[] MakeFields()
+    {
+        StateField[] fields = new StateField[VmcsFieldInfo.All.Length + 1];
+        fields[0] = new StateField(LaunchedId, "Launched", 1);
+        foreach (VmcsFieldInfo info in VmcsFieldInfo.All)
+        {
+            fields[info.Index + 1] = new StateField((ushort)info.Field, info.Name, info.Bytes);
+        }
+
+        return fields;
+    }
+}
