@@ -210,6 +210,9 @@ public unsafe struct CpuState
     /// <summary>IA32_PAT, IA32_APIC_BASE, IA32_MISC_ENABLE, IA32_DEBUGCTL, IA32_FEATURE_CONTROL, IA32_XSS, IA32_MTRR_DEF_TYPE.</summary>
     public ulong Pat, ApicBase, MiscEnable, DebugCtl, FeatureControl, Xss, MtrrDefType;
 
+    /// <summary>IA32_SPEC_CTRL, IA32_MCG_STATUS.</summary>
+    public ulong SpecCtrl, McgStatus;
+
     /// <summary>Variable MTRRs: eight pairs of base and mask.</summary>
     public fixed ulong MtrrVariable[16];
 

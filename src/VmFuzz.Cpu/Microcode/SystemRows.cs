@@ -10,5 +10,13 @@ internal static class SystemRows
         .. Segments.Rows,
         .. FarTransfers.Rows,
         .. FlagsStack.Rows,
+        .. Interrupts.Rows,
+        .. PortIo.Rows,
+        .. Halt.Rows,
+        .. DescriptorTables.Rows,
+        .. ControlRegisters.Rows,
+        .. Msrs.Rows,
+        .. Timestamps.Rows,
+        .. FpuControl.Rows,
     ];
 }
