@@ -79,10 +79,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     public bool UnderHypervisor => Options.Accelerator == Accelerator.Kvm;
 
     /// <summary>The part that is in charge of the processor.</summary>
-    internal IAccelerator Accelerator { get; private protected set; } = null!;
-
-    /// <summary>The hypervisor's part, when the accelerator is kvm.</summary>
-    public KvmAccelerator? Kvm => Accelerator as KvmAccelerator;
+    internal IAccelerator Root { get; private protected set; } = null!;
 
     /// <summary>The interrupt controller that devices drive.</summary>
     public abstract IInterruptController InterruptController { get; }
@@ -103,13 +100,13 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Observer = observer;
         Processor.Observer = observer;
         Processor.Door.Observer = observer;
-        Accelerator.Observe(observer);
+        Root.Observe(observer);
     }
 
     /// <summary>Runs until the machine stops. May be called once.</summary>
     public MachineStop Run()
     {
-        Accelerator.Run();
+        Root.Run();
         Observer?.OnEnd(_stop);
         return _stop;
     }
@@ -132,7 +129,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     public bool OnBoundary(ulong retired, out ulong nextLimit)
     {
         nextLimit = retired;
-        Accelerator.Poll(retired);
+        Root.Poll(retired);
         if (_stop.Kind != MachineStopKind.None)
         {
             return false;
@@ -192,7 +189,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         while (Processor.Door.TryTake(point, out Input input))
         {
             any = true;
-            Accelerator.Apply(input);
+            Root.Apply(input);
         }
 
         return any;
@@ -249,7 +246,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     }
 
     /// <inheritdoc/>
-    public virtual void WriteDebug(ushort port, byte value) => Write(value);
+    public virtual void DebugByte(ushort port, byte value) => Write(value);
 
     /// <inheritdoc/>
     public void DebugExit(uint value)
@@ -267,7 +264,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         }
 
         _disposed = true;
-        (Accelerator as IDisposable)?.Dispose();
+        (Root as IDisposable)?.Dispose();
         Processor.Dispose();
         Memory.Dispose();
         GC.SuppressFinalize(this);
@@ -279,8 +276,8 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     /// <summary>Puts the accelerator in place once memory and devices stand.</summary>
     private protected void Start()
     {
-        Accelerator = UnderHypervisor ? new KvmAccelerator(this) : new BareAccelerator(this);
-        AddComponents(Accelerator.Components);
+        Root = new BareAccelerator(this);
+        AddComponents(Root.Components);
     }
 
     private void Sync()

@@ -1,6 +1,4 @@
 using VmFuzz.Cpu;
-using VmFuzz.Kvm;
-using VmFuzz.Vmx;
 
 namespace VmFuzz.Machines;
 

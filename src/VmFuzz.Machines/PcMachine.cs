@@ -1,0 +1,133 @@
+using VmFuzz.Arch;
+using VmFuzz.Devices;
+
+namespace VmFuzz.Machines;
+
+/// <summary>A PC as firmware expects it: ROM at the top of 4 GiB and below 1 MiB, and the devices of a 440FX board.</summary>
+public sealed class PcMachine : Machine
+{
+    private const ulong HighMemory = 1UL << 32;
+    private const ulong LowLimit = 0xC000_0000;
+    private const ulong LegacyRom = 128 << 10;
+
+    private readonly Pic8259Pair _pic = new();
+    private readonly Serial16550 _serial;
+    private readonly KeyboardController _keyboard;
+
+    internal PcMachine(MachineOptions options, IInputSource inputs, MachineVariants? variants)
+        : base(options, inputs, variants)
+    {
+        MapMemory(options);
+        var lines = new PicLines(_pic, Processor.Look);
+        _serial = new Serial16550(this, new InterruptLine(lines, 4));
+        var pit = new Pit8254(Clock, Clock.Events, new InterruptLine(lines, 0));
+        var rtc = new Rtc(Clock, Clock.Events, new InterruptLine(lines, 8), options.RtcBase);
+        _keyboard = new KeyboardController(this, new InterruptLine(lines, 1));
+        var reset = new ResetControl(this);
+        var pci = new PciHost();
+        var debug = new DebugPorts(this);
+        var firmware = new FwCfg(FwCfgTable.Empty.With(5, (ushort)1).With(3, options.Memory));
+        var timer = new PmTimer(Clock);
+        var apic = new LocalApicStub();
+        Bus.AddPorts(Serial16550.FirstPort, Serial16550.PortCount, _serial);
+        Bus.AddPorts(Rtc.FirstPort, 2, rtc);
+        pit.Attach(Bus);
+        _keyboard.Attach(Bus);
+        pci.Attach(Bus, reset);
+        reset.Attach(Bus, withResetPort: false);
+        debug.Attach(Bus);
+        firmware.Attach(Bus);
+        timer.Attach(Bus);
+        apic.Attach(Bus);
+        _pic.Attach(Bus);
+        ulong low = Math.Min(options.Memory, LowLimit);
+        rtc.SetMemorySize(low, options.Memory - low);
+        AddComponents(Processor.Door, Clock, Processor.Fields, _serial, pit, rtc, pci, _pic, _keyboard, debug, reset, firmware, timer, apic);
+        Start();
+    }
+
+    /// <inheritdoc/>
+    public override IInterruptController InterruptController => _pic;
+
+    /// <inheritdoc/>
+    public override void ApplyDeviceInput(in Input input)
+    {
+        switch (input.Kind)
+        {
+            case InputKind.Interrupt:
+                // A line that falls before the processor acknowledges: the controllers answer with their spurious vector.
+                _pic.SetLine(7, true);
+                _pic.SetLine(7, false);
+                Processor.Look();
+                break;
+            case InputKind.ConsoleByte:
+                _serial.Receive((byte)input.Value);
+                break;
+            default:
+                base.ApplyDeviceInput(input);
+                break;
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void DebugByte(ushort port, byte value)
+    {
+        if (port == DebugPorts.OutputPort)
+        {
+            Write(value);
+        }
+    }
+
+    internal static string? ValidateImages(MachineOptions options)
+    {
+        if (options.Image("bios") is not { } bios)
+        {
+            return "-machine pc needs firmware: -bios FILE";
+        }
+
+        int length = bios.Bytes.Length;
+        if (length is < 4096 or > (16 << 20) || (length & 0xFFF) != 0)
+        {
+            return $"{bios.Name}: {length} bytes is not a ROM image; a whole number of 4 KiB pages up to 16 MiB is needed";
+        }
+
+        return null;
+    }
+
+    private void MapMemory(MachineOptions options)
+    {
+        ReadOnlySpan<byte> rom = options.Image("bios")!.Bytes.Span;
+        ulong size = (ulong)rom.Length;
+        ulong low = Math.Min(options.Memory, LowLimit);
+        ulong legacy = Math.Min(size, LegacyRom);
+        int romPage = Memory.AddSlot(new Gpa(HighMemory - size), size, readOnly: true);
+        Memory.AddSlot(new Gpa(0), 0xA0000);
+        if (legacy < 256 << 10)
+        {
+            Memory.AddSlot(new Gpa(0xC0000), (1 << 20) - 0xC0000 - legacy);
+        }
+
+        Memory.AddAlias(new Gpa((1 << 20) - legacy), legacy, romPage + (int)((size - legacy) >> 12), readOnly: true);
+        if (low > 1 << 20)
+        {
+            Memory.AddSlot(new Gpa(1 << 20), low - (1 << 20));
+        }
+
+        if (options.Memory > low)
+        {
+            Memory.AddSlot(new Gpa(HighMemory), options.Memory - low);
+        }
+
+        Memory.TryLoad(new Gpa(HighMemory - size), rom);
+    }
+
+    /// <summary>Drives the controllers' inputs and lets the processor look.</summary>
+    private sealed class PicLines(Pic8259Pair pic, Action changed) : IInterruptSink
+    {
+        public void SetLine(int line, bool level)
+        {
+            pic.SetLine(line, level);
+            changed();
+        }
+    }
+}
