@@ -91,6 +91,7 @@ internal sealed class TraceVerifier(TraceSource source)
     private readonly TraceEvent _event = new();
     private readonly XxHash128 _blobHash = new();
     private readonly ulong[] _retired = new ulong[TraceSchema.MaxVcpus];
+    private TraceCounter _counter = new();
     private TraceChunkKind _previous;
     private int _blob = -1;
     private long _blobLength;
@@ -104,7 +105,7 @@ internal sealed class TraceVerifier(TraceSource source)
 
     public TraceIndexRow? EndRow { get; private set; }
 
-    public TraceCounts Counts { get; private set; }
+    public TraceCounts Counts => _counter.Counts;
 
     /// <summary>Looks through the file.</summary>
     public TraceStatus Run()
@@ -331,7 +332,7 @@ internal sealed class TraceVerifier(TraceSource source)
     {
         Array.Clear(_retired);
         TraceCounts before = Counts;
-        TraceCounts counts = before;
+        TraceCounter counter = _counter.Copy();
         ulong firstRetired = 0;
         MsgPackReader reader = new(_chunks.Raw);
         while (reader.Remaining != 0)
@@ -340,17 +341,17 @@ internal sealed class TraceVerifier(TraceSource source)
             wrong ??= _event.Kind == TraceEventKind.End ? "an end among the events" : null;
             if (wrong is not null)
             {
-                return $"event {counts.Events}: {wrong}";
+                return $"event {counter.Events}: {wrong}";
             }
 
             ref ulong retired = ref _retired[_event.Vcpu];
             retired = unchecked(retired + _event.Retired);
-            firstRetired = counts.Events == before.Events ? retired : firstRetired;
-            counts = counts.With(_event.Kind);
+            firstRetired = counter.Events == before.Events ? retired : firstRetired;
+            counter.Add(_event.Kind);
         }
 
-        Counts = counts;
-        Rows.Add(new(head.Sequence, offset, before.Events, counts.Events - before.Events, before.Entries, before.Exits, firstRetired));
+        _counter = counter;
+        Rows.Add(new(head.Sequence, offset, before.Events, counter.Events - before.Events, before.Entries, before.Exits, firstRetired));
         return null;
     }
 
