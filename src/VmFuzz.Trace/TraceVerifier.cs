@@ -87,6 +87,9 @@ internal sealed class TraceChunkReader(TraceSource source)
 /// <summary>Looks at every byte of a file once: framing, checksums, order, every event, images, counts, index.</summary>
 internal sealed class TraceVerifier(TraceSource source)
 {
+    // What looks like the head of a chunk by chance is very rare; a file made to look so must not cost hours.
+    private const int MaxTries = 16;
+
     private readonly TraceChunkReader _chunks = new(source);
     private readonly TraceEvent _event = new();
     private readonly XxHash128 _blobHash = new();
@@ -178,16 +181,21 @@ internal sealed class TraceVerifier(TraceSource source)
     {
         byte[] rest = new byte[Math.Min(source.Length - offset, TraceChunk.MaxRaw + TraceChunk.MaxHead)];
         ReadOnlySpan<byte> bytes = rest.AsSpan(0, source.Read(offset, rest));
-        for (int at = 1; at < bytes.Length; at++)
+        int tries = MaxTries;
+        for (int at = 1; at < bytes.Length && tries > 0; at++)
         {
             ReadOnlySpan<byte> from = bytes[at..];
             if (from[0] == TraceChunk.FirstByte
                 && TraceChunk.ReadHead(from[..Math.Min(from.Length, TraceChunk.MaxHead)], out TraceChunkHead head) == MsgPackError.None
                 && head.Sequence == sequence + 1
-                && head.Length <= source.Length - offset - at
-                && _chunks.Read(offset + at, out _, out _) is null)
+                && head.Length <= source.Length - offset - at)
             {
-                return true;
+                if (_chunks.Read(offset + at, out _, out _) is null)
+                {
+                    return true;
+                }
+
+                tries--;
             }
         }
 
