@@ -65,20 +65,30 @@ public ref struct MsgPackReader
                 return true;
             }
 
-            switch (lead)
+            int log = lead - 0xcc;
+            if ((uint)log > 3)
             {
-                case 0xcc:
-                    return TryWord(1, 0x80, out value);
-                case 0xcd:
-                    return TryWord(2, 0x100, out value);
-                case 0xce:
-                    return TryWord(4, 0x1_0000, out value);
-                case 0xcf:
-                    return TryWord(8, 0x1_0000_0000, out value);
-                default:
-                    value = 0;
-                    return Fail(MsgPackError.Type);
+                value = 0;
+                return Fail(MsgPackError.Type);
             }
+
+            int width = 1 << log;
+            ulong minimum = log == 0 ? 0x80 : 1UL << (4 << log);
+            if (Remaining < 9)
+            {
+                return TryWord(width, minimum, out value);
+            }
+
+            ulong word = BinaryPrimitives.ReadUInt64BigEndian(_bytes.Slice(_position + 1, 8)) >> (64 - (8 * width));
+            if (word < minimum)
+            {
+                value = 0;
+                return Fail(MsgPackError.NotMinimal);
+            }
+
+            value = word;
+            _position += width + 1;
+            return true;
         }
 
         value = 0;

@@ -1,4 +1,6 @@
 using System.Buffers.Binary;
+using System.Numerics;
+using System.Runtime.CompilerServices;
 using System.Text;
 
 namespace VmFuzz.Trace;
@@ -11,6 +13,7 @@ public ref struct MsgPackWriter
 {
     private readonly Span<byte> _buffer;
     private int _position;
+    private bool _failed;
 
     /// <summary>Starts at the beginning of a buffer.</summary>
     /// <param name="buffer">Where to write.</param>
@@ -18,49 +21,41 @@ public ref struct MsgPackWriter
     {
         _buffer = buffer;
         _position = 0;
-        Failed = false;
+        _failed = false;
     }
 
     /// <summary>Bytes written so far.</summary>
     public readonly int Position => _position;
 
     /// <summary>Whether a value did not fit. Then the bytes written are of no use.</summary>
-    public bool Failed { get; private set; }
+    public readonly bool Failed => _failed;
 
     /// <summary>The bytes written so far.</summary>
     public readonly ReadOnlySpan<byte> Written => _buffer[.._position];
 
     /// <summary>Writes an unsigned integer.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void WriteUInt(ulong value)
     {
-        if (value < 0x80)
+        int position = _position;
+        if (_buffer.Length - position < 9 || _failed)
         {
-            if ((uint)_position < (uint)_buffer.Length && !Failed)
-            {
-                _buffer[_position++] = (byte)value;
-                return;
-            }
-
-            Failed = true;
+            WriteUIntAtEnd(value);
         }
-        else if (value <= uint.MaxValue)
+        else if (value < 0x80)
         {
-            if (value <= byte.MaxValue)
-            {
-                Put(0xcc, 1, value);
-            }
-            else if (value <= ushort.MaxValue)
-            {
-                Put(0xcd, 2, value);
-            }
-            else
-            {
-                Put(0xce, 4, value);
-            }
+            _buffer[position] = (byte)value;
+            _position = position + 1;
         }
         else
         {
-            Put(0xcf, 8, value);
+            // 1, 2, 4 or 8 bytes: the bytes needed, rounded up to a power of two. One store of eight bytes; those behind
+            // the value are overwritten by what follows.
+            int log = Log(value);
+            Span<byte> at = _buffer.Slice(position, 9);
+            at[0] = (byte)(0xcc + log);
+            BinaryPrimitives.WriteUInt64BigEndian(at[1..], value << (64 - (8 << log)));
+            _position = position + 1 + (1 << log);
         }
     }
 
@@ -107,9 +102,13 @@ public ref struct MsgPackWriter
     public void WriteArrayHeader(int count)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(count);
-        if (count < 16)
+        if (count < 16 && (uint)_position < (uint)_buffer.Length && !_failed)
         {
-            Put((byte)(0x90 | count), 0, 0);
+            _buffer[_position++] = (byte)(0x90 | count);
+        }
+        else if (count < 16)
+        {
+            _failed = true;
         }
         else if (count <= ushort.MaxValue)
         {
@@ -180,13 +179,73 @@ public ref struct MsgPackWriter
         ArgumentNullException.ThrowIfNull(text);
         int length = Encoding.UTF8.GetByteCount(text);
         WriteTextHeader(length);
-        if (Failed || length > _buffer.Length - _position)
+        if (_failed || length > _buffer.Length - _position)
         {
-            Failed = true;
+            _failed = true;
             return;
         }
 
         _position += Encoding.UTF8.GetBytes(text, _buffer[_position..]);
+    }
+
+    /// <summary>
+    /// Writes unsigned integers at a place in a span that has room for nine bytes each, without the writer's own state:
+    /// the hot loops keep the position in a register this way.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static int Put(Span<byte> buffer, int position, ulong value)
+    {
+        if (value < 0x80)
+        {
+            buffer[position] = (byte)value;
+            return position + 1;
+        }
+
+        int log = Log(value);
+        Span<byte> at = buffer.Slice(position, 9);
+        at[0] = (byte)(0xcc + log);
+        BinaryPrimitives.WriteUInt64BigEndian(at[1..], value << (64 - (8 << log)));
+        return position + 1 + (1 << log);
+    }
+
+    /// <summary>Writes unsigned integers two by two, when there is room for the longest encoding of each.</summary>
+    internal void WritePairs(scoped ReadOnlySpan<TraceDelta> deltas)
+    {
+        if (_failed || _buffer.Length - _position < 13 * deltas.Length + 9)
+        {
+            foreach (ref readonly TraceDelta delta in deltas)
+            {
+                WriteUInt(delta.Field);
+                WriteUInt(delta.Value);
+            }
+
+            return;
+        }
+
+        Span<byte> buffer = _buffer;
+        int position = _position;
+        foreach (ref readonly TraceDelta delta in deltas)
+        {
+            position = Put(buffer, position, delta.Field);
+            position = Put(buffer, position, delta.Value);
+        }
+
+        _position = position;
+    }
+
+    private static int Log(ulong value) =>
+        32 - BitOperations.LeadingZeroCount((uint)((71 - BitOperations.LeadingZeroCount(value)) >> 3) - 1);
+
+    private void WriteUIntAtEnd(ulong value)
+    {
+        if (value < 0x80)
+        {
+            Put((byte)value, 0, 0);
+        }
+        else
+        {
+            Put((byte)(0xcc + Log(value)), 1 << Log(value), value);
+        }
     }
 
     private void WriteTextHeader(int length)
@@ -211,9 +270,9 @@ public ref struct MsgPackWriter
 
     private void Put(byte lead, int width, ulong value)
     {
-        if (Failed || _buffer.Length - _position < width + 1)
+        if (_failed || _buffer.Length - _position < width + 1)
         {
-            Failed = true;
+            _failed = true;
             return;
         }
 
@@ -242,9 +301,9 @@ public ref struct MsgPackWriter
 
     private void PutBytes(scoped ReadOnlySpan<byte> bytes)
     {
-        if (Failed || bytes.Length > _buffer.Length - _position)
+        if (_failed || bytes.Length > _buffer.Length - _position)
         {
-            Failed = true;
+            _failed = true;
             return;
         }
 

@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.Intrinsics;
 using System.Text.Unicode;
 
 namespace VmFuzz.Trace;
@@ -13,14 +14,8 @@ internal static class TraceEventCodec
     /// <returns>The first field over its maximum, or null.</returns>
     public static TraceField? Encode(ref MsgPackWriter writer, TraceEventRow row, TraceEvent from, ulong retiredDelta)
     {
-        uint mask = 0;
         ReadOnlySpan<ulong> slots = from.Slots;
-        for (int key = 0; key < slots.Length; key++)
-        {
-            mask |= slots[key] != 0 ? 1U << key : 0;
-        }
-
-        mask &= row.ScalarMask;
+        uint mask = NotZero(slots) & row.ScalarMask;
         if (row.Deltas is { } deltas && from.Deltas.Length != 0)
         {
             mask |= 1U << deltas.Key;
@@ -35,13 +30,9 @@ internal static class TraceEventCodec
         writer.WriteUInt((ulong)row.Kind);
         writer.WriteUInt(retiredDelta);
         writer.WriteUInt(mask);
-        foreach (TraceField field in row.Fields)
+        for (uint rest = mask; rest != 0; rest &= rest - 1)
         {
-            if ((mask >> field.Key & 1) == 0)
-            {
-                continue;
-            }
-
+            TraceField field = row.ByKey[BitOperations.TrailingZeroCount(rest)]!;
             ulong word = slots[field.Key];
             switch (field.Type)
             {
@@ -120,15 +111,11 @@ internal static class TraceEventCodec
 
         into.Clear(row.Kind);
         into.Retired = retiredDelta;
-        foreach (TraceField field in row.Fields)
+        for (uint rest = (uint)mask; rest != 0; rest &= rest - 1)
         {
-            if ((mask >> field.Key & 1) == 0)
-            {
-                continue;
-            }
-
-            bool read = true;
-            bool empty = false;
+            TraceField field = row.ByKey[BitOperations.TrailingZeroCount(rest)]!;
+            bool read;
+            bool empty;
             switch (field.Type)
             {
                 case TraceFieldType.Signed:
@@ -173,6 +160,18 @@ internal static class TraceEventCodec
         return null;
     }
 
+    /// <summary>A bit for every slot that is not 0.</summary>
+    private static uint NotZero(ReadOnlySpan<ulong> slots)
+    {
+        uint zero = 0;
+        for (int key = 0; key < TraceSchema.SlotCount; key += 4)
+        {
+            zero |= Vector256.Equals(Vector256.Create(slots.Slice(key, 4)), Vector256<ulong>.Zero).ExtractMostSignificantBits() << key;
+        }
+
+        return ~zero;
+    }
+
     private static bool AllWithoutComponent(ReadOnlySpan<TraceDelta> deltas)
     {
         foreach (ref readonly TraceDelta delta in deltas)
@@ -189,11 +188,7 @@ internal static class TraceEventCodec
     private static void EncodePairs(ref MsgPackWriter writer, ReadOnlySpan<TraceDelta> deltas)
     {
         writer.WriteArrayHeader(2 * deltas.Length);
-        foreach (ref readonly TraceDelta delta in deltas)
-        {
-            writer.WriteUInt(delta.Field);
-            writer.WriteUInt(delta.Value);
-        }
+        writer.WritePairs(deltas);
     }
 
     private static bool DecodePairs(ref MsgPackReader reader, ushort component, TraceEvent into, out bool empty)

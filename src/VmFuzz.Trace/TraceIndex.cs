@@ -20,14 +20,6 @@ public readonly record struct TraceIndexRow(
 /// <param name="Inputs">Input events.</param>
 public readonly record struct TraceCounts(ulong Events, ulong Entries, ulong Exits, ulong Injected, ulong Delivered, ulong Inputs)
 {
-    internal TraceCounts With(TraceEventKind kind) => new(
-        Events + 1,
-        Entries + (kind == TraceEventKind.Entry ? 1UL : 0),
-        Exits + (kind == TraceEventKind.Exit ? 1UL : 0),
-        Injected + (kind == TraceEventKind.Injected ? 1UL : 0),
-        Delivered + (kind == TraceEventKind.Delivered ? 1UL : 0),
-        Inputs + (kind == TraceEventKind.Input ? 1UL : 0));
-
     internal void CopyTo(TraceEvent end)
     {
         end.Entries = Entries;
@@ -39,6 +31,39 @@ public readonly record struct TraceCounts(ulong Events, ulong Entries, ulong Exi
 
     internal bool Agrees(TraceEvent end) => end.Entries == Entries && end.Exits == Exits
         && end.InjectedEvents == Injected && end.DeliveredEvents == Delivered && end.Inputs == Inputs;
+}
+
+/// <summary>Counts events while they pass; one increment each.</summary>
+internal sealed class TraceCounter
+{
+    private readonly ulong[] _kinds = new ulong[TraceSchema.Rows.Length + 1];
+
+    public ulong Events { get; private set; }
+
+    public ulong Entries => _kinds[(int)TraceEventKind.Entry];
+
+    public ulong Exits => _kinds[(int)TraceEventKind.Exit];
+
+    public TraceCounts Counts => new(
+        Events,
+        Entries,
+        Exits,
+        _kinds[(int)TraceEventKind.Injected],
+        _kinds[(int)TraceEventKind.Delivered],
+        _kinds[(int)TraceEventKind.Input]);
+
+    public void Add(TraceEventKind kind)
+    {
+        Events++;
+        _kinds[(int)kind]++;
+    }
+
+    public TraceCounter Copy()
+    {
+        TraceCounter copy = new() { Events = Events };
+        _kinds.CopyTo(copy._kinds, 0);
+        return copy;
+    }
 }
 
 /// <summary>The payload of the index chunk: <c>[events, rows]</c>, then an array for every row.</summary>

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Runtime.InteropServices;
 using VmFuzz.Arch;
 
 namespace VmFuzz.Trace;
@@ -66,13 +67,17 @@ public sealed class TraceEventRow
         Kind = kind;
         Name = name;
         Fields = fields;
+        TraceField?[] byKey = new TraceField?[TraceSchema.SlotCount];
         foreach (TraceField field in fields)
         {
             Mask |= 1U << field.Key;
+            byKey[field.Key] = field;
             ScalarMask |= field.IsScalar ? 1U << field.Key : 0;
             Deltas = field.Type is TraceFieldType.Controls or TraceFieldType.State ? field : Deltas;
             Bytes = field.Type is TraceFieldType.Bytes or TraceFieldType.Text ? field : Bytes;
         }
+
+        ByKey = ImmutableCollectionsMarshal.AsImmutableArray(byKey);
     }
 
     /// <summary>The kind.</summary>
@@ -83,6 +88,9 @@ public sealed class TraceEventRow
 
     /// <summary>The fields in the order of their keys, which is the order in the file.</summary>
     public ImmutableArray<TraceField> Fields { get; }
+
+    /// <summary>The fields by key; null where the kind has none.</summary>
+    internal ImmutableArray<TraceField?> ByKey { get; }
 
     /// <summary>A bit for every key.</summary>
     public uint Mask { get; }

@@ -87,10 +87,14 @@ internal sealed class TraceChunkReader(TraceSource source)
 /// <summary>Looks at every byte of a file once: framing, checksums, order, every event, images, counts, index.</summary>
 internal sealed class TraceVerifier(TraceSource source)
 {
+    // What looks like the head of a chunk by chance is very rare; a file made to look so must not cost hours.
+    private const int MaxTries = 16;
+
     private readonly TraceChunkReader _chunks = new(source);
     private readonly TraceEvent _event = new();
     private readonly XxHash128 _blobHash = new();
     private readonly ulong[] _retired = new ulong[TraceSchema.MaxVcpus];
+    private TraceCounter _counter = new();
     private TraceChunkKind _previous;
     private int _blob = -1;
     private long _blobLength;
@@ -104,7 +108,7 @@ internal sealed class TraceVerifier(TraceSource source)
 
     public TraceIndexRow? EndRow { get; private set; }
 
-    public TraceCounts Counts { get; private set; }
+    public TraceCounts Counts => _counter.Counts;
 
     /// <summary>Looks through the file.</summary>
     public TraceStatus Run()
@@ -177,16 +181,21 @@ internal sealed class TraceVerifier(TraceSource source)
     {
         byte[] rest = new byte[Math.Min(source.Length - offset, TraceChunk.MaxRaw + TraceChunk.MaxHead)];
         ReadOnlySpan<byte> bytes = rest.AsSpan(0, source.Read(offset, rest));
-        for (int at = 1; at < bytes.Length; at++)
+        int tries = MaxTries;
+        for (int at = 1; at < bytes.Length && tries > 0; at++)
         {
             ReadOnlySpan<byte> from = bytes[at..];
             if (from[0] == TraceChunk.FirstByte
                 && TraceChunk.ReadHead(from[..Math.Min(from.Length, TraceChunk.MaxHead)], out TraceChunkHead head) == MsgPackError.None
                 && head.Sequence == sequence + 1
-                && head.Length <= source.Length - offset - at
-                && _chunks.Read(offset + at, out _, out _) is null)
+                && head.Length <= source.Length - offset - at)
             {
-                return true;
+                if (_chunks.Read(offset + at, out _, out _) is null)
+                {
+                    return true;
+                }
+
+                tries--;
             }
         }
 
@@ -331,7 +340,7 @@ internal sealed class TraceVerifier(TraceSource source)
     {
         Array.Clear(_retired);
         TraceCounts before = Counts;
-        TraceCounts counts = before;
+        TraceCounter counter = _counter.Copy();
         ulong firstRetired = 0;
         MsgPackReader reader = new(_chunks.Raw);
         while (reader.Remaining != 0)
@@ -340,17 +349,17 @@ internal sealed class TraceVerifier(TraceSource source)
             wrong ??= _event.Kind == TraceEventKind.End ? "an end among the events" : null;
             if (wrong is not null)
             {
-                return $"event {counts.Events}: {wrong}";
+                return $"event {counter.Events}: {wrong}";
             }
 
             ref ulong retired = ref _retired[_event.Vcpu];
             retired = unchecked(retired + _event.Retired);
-            firstRetired = counts.Events == before.Events ? retired : firstRetired;
-            counts = counts.With(_event.Kind);
+            firstRetired = counter.Events == before.Events ? retired : firstRetired;
+            counter.Add(_event.Kind);
         }
 
-        Counts = counts;
-        Rows.Add(new(head.Sequence, offset, before.Events, counts.Events - before.Events, before.Entries, before.Exits, firstRetired));
+        _counter = counter;
+        Rows.Add(new(head.Sequence, offset, before.Events, counter.Events - before.Events, before.Entries, before.Exits, firstRetired));
         return null;
     }
 

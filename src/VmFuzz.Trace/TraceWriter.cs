@@ -37,7 +37,7 @@ public sealed class TraceWriter : IDisposable
     private readonly int _chunkSize;
     private readonly ulong[] _retired = new ulong[TraceSchema.MaxVcpus];
     private readonly List<TraceIndexRow> _rows = [];
-    private TraceCounts _counts;
+    private readonly TraceCounter _counter = new();
     private TraceIndexRow _open;
     private ulong _chunk;
     private long _offset;
@@ -76,10 +76,10 @@ public sealed class TraceWriter : IDisposable
     }
 
     /// <summary>Events appended so far; the sequence number of the next one.</summary>
-    public ulong Count => _counts.Events;
+    public ulong Count => _counter.Events;
 
     /// <summary>Events appended so far, by kind.</summary>
-    public TraceCounts Counts => _counts;
+    public TraceCounts Counts => _counter.Counts;
 
     /// <summary>Bytes in the file so far; pending events are not in it.</summary>
     public long Length => _offset;
@@ -125,7 +125,7 @@ public sealed class TraceWriter : IDisposable
     public void AddBlob(ReadOnlySpan<byte> content)
     {
         ThrowIfClosed();
-        if (_counts.Events != 0)
+        if (_counter.Events != 0)
         {
             throw new InvalidOperationException("images come before events");
         }
@@ -177,10 +177,10 @@ public sealed class TraceWriter : IDisposable
         Encode(item, row);
         if (start == 0)
         {
-            _open = new(_chunk, _offset, _counts.Events, 0, _counts.Entries, _counts.Exits, item.Retired);
+            _open = new(_chunk, _offset, _counter.Events, 0, _counter.Entries, _counter.Exits, item.Retired);
         }
 
-        _counts = _counts.With(item.Kind);
+        _counter.Add(item.Kind);
         if (_used >= _chunkSize)
         {
             CloseEvents();
@@ -210,11 +210,11 @@ public sealed class TraceWriter : IDisposable
         }
 
         CloseEvents();
-        _counts.CopyTo(end);
+        _counter.Counts.CopyTo(end);
         Encode(end, row);
         WriteChunk(TraceChunkKind.End, _buffer.AsSpan(0, _used), compress: true);
         _used = 0;
-        byte[] index = TraceIndex.Encode(_counts.Events, _rows);
+        byte[] index = TraceIndex.Encode(_counter.Events, _rows);
         if (index.Length > TraceChunk.MaxRaw)
         {
             throw Failed("the index has too many rows", null);
@@ -252,7 +252,7 @@ public sealed class TraceWriter : IDisposable
 
     private void Encode(TraceEvent item, TraceEventRow row)
     {
-        item.Sequence = _counts.Events;
+        item.Sequence = _counter.Events;
         ref ulong last = ref _retired[item.Vcpu];
         MsgPackWriter writer = new(_buffer.AsSpan(_used));
         TraceField? wrong = TraceEventCodec.Encode(ref writer, row, item, unchecked(item.Retired - last));
@@ -273,7 +273,7 @@ public sealed class TraceWriter : IDisposable
         }
 
         WriteChunk(TraceChunkKind.Events, _buffer.AsSpan(0, _used), compress: true);
-        _rows.Add(_open with { Count = _counts.Events - _open.First });
+        _rows.Add(_open with { Count = _counter.Events - _open.First });
         _used = 0;
         Array.Clear(_retired);
     }

@@ -132,6 +132,32 @@ public sealed class TraceFileTests : IDisposable
         Assert.True(reader.HasEnd);
         using TraceReader twice = TraceReader.Open((byte[])[.. bytes, .. bytes]);
         Assert.Equal(TraceStatusKind.Damaged, twice.Status.Kind);
+
+        // What could be the beginning of a chunk is no truncation either.
+        using TraceReader begun = TraceReader.Open((byte[])[.. bytes, TraceChunk.FirstByte]);
+        Assert.Equal(TraceStatusKind.Damaged, begun.Status.Kind);
+    }
+
+    [Fact]
+    public void Trace_LengthThatReachesBeyondTheFile_IsDamageWhenChunksFollow()
+    {
+        byte[] bytes = Samples.Exits(20_000, TraceWriterOptions.Default);
+        List<byte[]> chunks = Split(bytes);
+        int victim = chunks.Count - 4;
+        int offset = chunks.Take(victim).Sum(chunk => chunk.Length);
+        Assert.Equal(MsgPackError.None, TraceChunk.ReadHead(chunks[victim], out TraceChunkHead head));
+        Assert.True(head.Compressed);
+
+        // The length's two bytes end the head: ff00 is below the raw length and beyond the end of the file.
+        bytes[offset + head.HeadLength - 2] = 0xff;
+        Assert.True(offset + 0xff00 > bytes.Length && head.RawLength > 0xffff);
+        using TraceReader reader = TraceReader.Open(bytes);
+        Assert.Equal(TraceStatusKind.Damaged, reader.Status.Kind);
+        Assert.Equal(victim, reader.Status.Chunk);
+
+        // The same with nothing behind it cannot be told from a truncation.
+        using TraceReader alone = TraceReader.Open(bytes.AsMemory(0, offset + chunks[victim].Length));
+        Assert.Equal(TraceStatusKind.Truncated, alone.Status.Kind);
     }
 
     [Theory]
