@@ -74,9 +74,6 @@ public sealed unsafe partial class Processor
     internal const int SystemTss32 = 9;
     internal const int SystemCallGate32 = 12;
 
-    /// <summary>RIP, the offset in CS.</summary>
-    internal ref ulong Rip => ref _state->Gpr[CpuState.RipSlot];
-
     /// <summary>Protected mode without virtual-8086 mode: selectors name descriptors.</summary>
     internal bool UsesDescriptors => Protected && !Virtual8086;
 

@@ -94,6 +94,9 @@ public sealed unsafe partial class Processor : ICodePageObserver, IDisposable
     /// <summary>Instructions retired so far.</summary>
     public ulong Retired => _state->RetireLimit - (ulong)_state->Budget;
 
+    /// <summary>RIP, an offset in CS. Exact outside of handlers.</summary>
+    public ref ulong Rip => ref _state->Gpr[CpuState.RipSlot];
+
     /// <summary>Current privilege level, 0 to 3.</summary>
     public int Cpl => (_state->Cr0 & Cr0.Pe) == 0 ? 0 : _state->Ss.Dpl;
 

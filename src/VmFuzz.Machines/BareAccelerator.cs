@@ -29,7 +29,7 @@ internal sealed class BareAccelerator : IAccelerator
                     Wait(processor);
                     break;
                 case CpuStop.Shutdown:
-                    _machine.RequestStop(new MachineStop(MachineStopKind.Shutdown, $"triple fault at RIP 0x{Rip(processor):x}"));
+                    _machine.RequestStop(new MachineStop(MachineStopKind.Shutdown, $"triple fault at RIP 0x{processor.Rip:x}"));
                     break;
                 default:
                     _machine.RequestStop(new MachineStop(MachineStopKind.Unimplemented, processor.UnimplementedText));
@@ -64,8 +64,6 @@ internal sealed class BareAccelerator : IAccelerator
     {
     }
 
-    private static unsafe ulong Rip(Processor processor) => processor.State->Gpr[CpuState.RipSlot];
-
     // A halted processor waits: first for what comes from outside now, then for its own next event.
     private void Wait(Processor processor)
     {
@@ -78,7 +76,7 @@ internal sealed class BareAccelerator : IAccelerator
         if (masked || !_machine.Idle())
         {
             string why = masked ? "with interrupts disabled" : "and nothing is scheduled that could wake it";
-            _machine.RequestStop(new MachineStop(MachineStopKind.Halted, $"the guest halted {why}, at RIP 0x{Rip(processor):x}"));
+            _machine.RequestStop(new MachineStop(MachineStopKind.Halted, $"the guest halted {why}, at RIP 0x{processor.Rip:x}"));
         }
     }
 }

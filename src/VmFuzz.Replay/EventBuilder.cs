@@ -1,0 +1,179 @@
+using VmFuzz.Arch;
+using VmFuzz.Cpu;
+using VmFuzz.Machines;
+using VmFuzz.Trace;
+
+namespace VmFuzz.Replay;
+
+/// <summary>
+/// Turns what a machine does into trace events. The recorder writes them, the replayer compares them; both see the
+/// same events because both are made here.
+/// </summary>
+public abstract class EventBuilder : IMachineObserver
+{
+    private readonly TraceEvent _event = new();
+    private readonly TraceEvent _consoleEvent = new();
+    private readonly byte[] _console = new byte[4096];
+    private int _consoleCount;
+    private ulong _exits;
+
+    /// <summary>Starts to watch a machine.</summary>
+    protected EventBuilder(Machine machine)
+    {
+        Machine = machine;
+        Tracker = new StateTracker(machine.Components, static c => ((int)c.Component & 0xF) <= 1 && (int)c.Component >= (int)ComponentId.Processor);
+    }
+
+    /// <summary>The machine.</summary>
+    public Machine Machine { get; }
+
+    /// <summary>Its state as last seen.</summary>
+    public StateTracker Tracker { get; }
+
+    /// <summary>Whether a digest kept incrementally ever differed from one worked out from nothing; an engine bug.</summary>
+    public bool DigestBroken { get; private set; }
+
+    /// <summary>Inputs, and other counts of this run.</summary>
+    public RunCounts Counts { get; } = new();
+
+    /// <inheritdoc/>
+    public void OnInput(InputPoint point, in Position at, in Input input)
+    {
+        FlushConsole();
+        TraceEvent e = Begin(TraceEventKind.Input, at.Vcpu, at.Retired);
+        e.InputPoint = point;
+        e.Ordinal = at.Ordinal;
+        e.InputKind = input.Kind;
+        e.Value = input.Value;
+        e.Auxiliary = input.Auxiliary;
+        e.Digest = TakeDigest();
+        Counts.Inputs++;
+        Emit(e);
+    }
+
+    /// <inheritdoc/>
+    public void OnDelivered(in GuestEvent delivered, ulong returnRip)
+    {
+        FlushConsole();
+        TraceEvent e = Begin(TraceEventKind.Delivered);
+        e.InterruptionInfo = delivered.Information;
+        e.ErrorCode = delivered.HasErrorCode ? delivered.ErrorCode : 0;
+        e.Rip = returnRip;
+        e.Digest = TakeDigest();
+        Counts.Delivered++;
+        Emit(e);
+    }
+
+    /// <inheritdoc/>
+    public void OnConsole(byte value)
+    {
+        _console[_consoleCount++] = value;
+        if (_consoleCount == _console.Length)
+        {
+            FlushConsole();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void OnFirstAccess(bool isPort, ulong address, bool write)
+    {
+        FlushConsole();
+        TraceEvent e = Begin(TraceEventKind.FirstAccess);
+        e.Rip = Machine.Processor.Rip;
+        e.Space = isPort ? TraceSpace.Port : TraceSpace.Mmio;
+        e.Address = address;
+        e.IsWrite = write;
+        Emit(e);
+    }
+
+    /// <inheritdoc/>
+    public void OnSync()
+    {
+        FlushConsole();
+        TraceEvent e = Begin(TraceEventKind.Sync);
+        e.Digest = TakeDigest();
+        Emit(e);
+    }
+
+    /// <inheritdoc/>
+    public void OnEnd(in MachineStop stop)
+    {
+        FlushConsole();
+        TraceEvent e = Begin(TraceEventKind.End);
+        e.Digest = TakeDigest();
+        Machine.Processor.FlushWriteTlb();
+        e.MemoryDigest = Machine.Memory.Digest();
+        e.InputsHash = Machine.Processor.Door.Hash;
+        e.Entries = Counts.Entries;
+        e.Exits = Counts.Exits;
+        e.InjectedEvents = Counts.Injected;
+        e.DeliveredEvents = Counts.Delivered;
+        e.Inputs = Counts.Inputs;
+        e.ConsoleLength = Machine.ConsoleLength;
+        e.ConsoleHash = Machine.ConsoleHash;
+        e.SetText($"{stop.Kind}: {stop.Text}");
+        Emit(e);
+    }
+
+    /// <summary>Takes the next event. The object is reused.</summary>
+    protected abstract void Emit(TraceEvent made);
+
+    /// <summary>Digest of everything now; every 4096 times it is checked against a full computation.</summary>
+    private protected ulong TakeDigest()
+    {
+        Machine.DigestTaken();
+        Tracker.Update();
+        if ((++_exits & 4095) == 0 && Tracker.Digest != Tracker.FullDigest())
+        {
+            DigestBroken = true;
+        }
+
+        return Tracker.Digest;
+    }
+
+    private protected TraceEvent Begin(TraceEventKind kind) =>
+        Begin(kind, Machine.Processor.Index, Machine.Processor.Retired);
+
+    private protected TraceEvent Begin(TraceEventKind kind, int vcpu, ulong retired)
+    {
+        TraceEvent e = _event.Clear(kind);
+        e.Vcpu = vcpu;
+        e.Retired = retired;
+        return e;
+    }
+
+    private protected void FlushConsole()
+    {
+        if (_consoleCount == 0)
+        {
+            return;
+        }
+
+        TraceEvent e = _consoleEvent.Clear(TraceEventKind.Console);
+        e.Vcpu = Machine.Processor.Index;
+        e.Retired = Machine.Processor.Retired;
+        e.Direction = TraceDirection.Output;
+        e.SetBytes(_console.AsSpan(0, _consoleCount));
+        _consoleCount = 0;
+        Emit(e);
+    }
+}
+
+/// <summary>Counts of a run.</summary>
+public sealed class RunCounts
+{
+    /// <summary>Passes into the guest.</summary>
+    public ulong Entries { get; set; }
+
+    /// <summary>VM exits.</summary>
+    public ulong Exits { get; set; }
+
+    /// <summary>Events injected on entry.</summary>
+    public ulong Injected { get; set; }
+
+    /// <summary>Events delivered through the guest's IDT by the processor.</summary>
+    public ulong Delivered { get; set; }
+
+    /// <summary>Inputs taken through the door.</summary>
+    public ulong Inputs { get; set; }
+}

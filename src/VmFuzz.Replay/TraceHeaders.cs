@@ -1,0 +1,67 @@
+using System.Collections.Immutable;
+using VmFuzz.Machines;
+using VmFuzz.Trace;
+
+namespace VmFuzz.Replay;
+
+/// <summary>Between a trace's header and the options of a machine.</summary>
+public static class TraceHeaders
+{
+    /// <summary>The header of a recording.</summary>
+    /// <param name="options">What the run starts from.</param>
+    /// <param name="source">Kind of source, for people.</param>
+    public static TraceHeader Of(MachineOptions options, string source) => new()
+    {
+        EngineVersion = Engine.Version,
+        SemanticsVersion = Engine.SemanticsVersion,
+        RowsHash = Engine.RowsHash,
+        Source = source,
+        Machine = [.. MachineSettings.ToSettings(options).Select(static s => new TraceSetting(s.Key, s.Value))],
+        Blobs = [.. options.Images.Select(static i => TraceBlobReference.Of(i.Role, i.Name, i.Bytes.Span))],
+    };
+
+    /// <summary>Makes the options of a recorded run.</summary>
+    /// <param name="reader">An opened trace.</param>
+    /// <param name="compareOnly">Accept traces of another engine, to compare with them.</param>
+    /// <param name="options">The options, when the result is null.</param>
+    /// <returns>What is wrong, in one line that says what to do; or null.</returns>
+    public static string? TryOptions(TraceReader reader, bool compareOnly, out MachineOptions options)
+    {
+        options = new MachineOptions();
+        if (reader.Header is not { } header)
+        {
+            return $"not a trace that can be replayed: {reader.Status}";
+        }
+
+        if (!compareOnly && header.SemanticsVersion != Engine.SemanticsVersion)
+        {
+            return $"recorded by an engine of semantics version {header.SemanticsVersion}, this one has {Engine.SemanticsVersion}; use --compare to run it all the same and see the first difference";
+        }
+
+        if (!compareOnly && (header.RowsHash != Engine.RowsHash || header.Plugins.Length != 0))
+        {
+            return "recorded by an engine with other rows or plug-ins; use --compare to run it all the same and see the first difference";
+        }
+
+        string? wrong = MachineSettings.FromSettings(header.Machine.Select(static s => KeyValuePair.Create(s.Key, s.Value)), out options);
+        if (wrong is not null)
+        {
+            return wrong;
+        }
+
+        var images = ImmutableArray.CreateBuilder<MachineImage>();
+        foreach (TraceBlobReference blob in reader.Blobs)
+        {
+            byte[]? bytes = reader.ReadBlob(blob);
+            if (bytes is null)
+            {
+                return $"the image {blob.Name} ({blob.Hash}) is not in the trace";
+            }
+
+            images.Add(new MachineImage(blob.Role, blob.Name, bytes));
+        }
+
+        options = options with { Images = images.ToImmutable() };
+        return options.Validate();
+    }
+}
