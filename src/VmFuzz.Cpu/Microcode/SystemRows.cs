@@ -18,5 +18,7 @@ internal static class SystemRows
         .. Msrs.Rows,
         .. Timestamps.Rows,
         .. FpuControl.Rows,
+        .. FastCalls.Rows,
+        .. VmxGates.Rows,
     ];
 }
