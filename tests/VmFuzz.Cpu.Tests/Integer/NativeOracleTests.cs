@@ -34,12 +34,6 @@ public sealed unsafe class NativeOracleTests
         Mnemonic.Clc, Mnemonic.Stc, Mnemonic.Cmc, Mnemonic.Cld, Mnemonic.Std, Mnemonic.Lahf, Mnemonic.Sahf, Mnemonic.Nop,
     ];
 
-    private static readonly ulong[] Interesting =
-    [
-        0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF,
-        0x7FFF_FFFF_FFFF_FFFF, 0x8000_0000_0000_0000, ulong.MaxValue,
-    ];
-
     [Fact]
     public void Handlers_RandomRegisterForms_AgreeWithHost()
     {
@@ -54,7 +48,7 @@ public sealed unsafe class NativeOracleTests
         foreach (Code code in Enum.GetValues<Code>())
         {
             OpCodeInfo info = code.ToOpCode();
-            if (!info.IsInstruction || !info.Mode64 || IsForeign(info) || Array.IndexOf(Tested, info.Mnemonic) < 0 || !HostHas(info.Mnemonic))
+            if (!info.IsInstruction || !info.Mode64 || RandomForms.IsForeign(info) || Array.IndexOf(Tested, info.Mnemonic) < 0 || !HostHas(info.Mnemonic))
             {
                 continue;
             }
@@ -62,7 +56,7 @@ public sealed unsafe class NativeOracleTests
             int perCode = failures.Count;
             for (int i = 0; i < EncodingsPerCode && failures.Count == perCode; i++)
             {
-                if (!TryEncode(info, ref random, out byte[] bytes))
+                if (!RandomForms.TryEncode(info, ref random, out byte[] bytes))
                 {
                     break;
                 }
@@ -87,7 +81,7 @@ public sealed unsafe class NativeOracleTests
         {
             for (int r = 0; r < 16; r++)
             {
-                before[r] = Value(ref random);
+                before[r] = RandomForms.Value(ref random);
             }
 
             before[4] = 0x8000;
@@ -215,13 +209,6 @@ public sealed unsafe class NativeOracleTests
         return signed ? quotient < -modulus / 2 || quotient >= modulus / 2 : quotient >= modulus;
     }
 
-    private static ulong Value(ref SplitMix64 random) => (random.Next() & 3) switch
-    {
-        0 => Interesting[random.Below(Interesting.Length)] + (ulong)(random.Below(3) - 1),
-        1 => random.Next() >> random.Below(64),
-        _ => random.Next(),
-    };
-
     private static CpuModel WithCrc32()
     {
         CpuModel model = CpuModels.VmFuzz64;
@@ -231,11 +218,7 @@ public sealed unsafe class NativeOracleTests
         };
     }
 
-    // Encodings that only one coprocessor or only AMD processors had.
-    private static bool IsForeign(OpCodeInfo info) =>
-        info.Encoding == EncodingKind.XOP || info.Code.ToString().Contains("KNC", StringComparison.Ordinal);
-
-    private static bool HostHas(Mnemonic mnemonic) => mnemonic switch
+    internal static bool HostHas(Mnemonic mnemonic) => mnemonic switch
     {
         Mnemonic.Andn or Mnemonic.Bextr or Mnemonic.Blsi or Mnemonic.Blsmsk or Mnemonic.Blsr or Mnemonic.Tzcnt => Bmi1.IsSupported,
         Mnemonic.Bzhi or Mnemonic.Mulx or Mnemonic.Pdep or Mnemonic.Pext or Mnemonic.Rorx or Mnemonic.Sarx
@@ -246,129 +229,4 @@ public sealed unsafe class NativeOracleTests
         Mnemonic.Adcx or Mnemonic.Adox => (X86Base.CpuId(7, 0).Ebx & (1 << 19)) != 0,
         _ => true,
     };
-
-    private static bool TryEncode(OpCodeInfo info, ref SplitMix64 random, out byte[] bytes)
-    {
-        bytes = [];
-        var ins = new Instruction { Code = info.Code };
-        for (int i = 0; i < info.OpCount; i++)
-        {
-            if (!TrySetOperand(ref ins, i, info.GetOpKind(i), ref random))
-            {
-                return false;
-            }
-        }
-
-        var writer = new ListWriter();
-        if (!Encoder.Create(64, writer).TryEncode(ins, TestProcessor.Start, out _, out _))
-        {
-            // High-byte registers cannot stand beside REX ones: another choice may do.
-            return TryEncode(info, ref random, out bytes);
-        }
-
-        bytes = [.. writer.Bytes];
-        return true;
-    }
-
-    private static bool TrySetOperand(ref Instruction ins, int operand, OpCodeOperandKind kind, ref SplitMix64 random)
-    {
-        Register register;
-        switch (kind)
-        {
-            case OpCodeOperandKind.r8_or_mem or OpCodeOperandKind.r8_reg or OpCodeOperandKind.r8_opcode:
-                do
-                {
-                    register = Register.AL + random.Below(20);
-                }
-                while (register == Register.SPL);
-
-                break;
-            case OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r16_reg or OpCodeOperandKind.r16_reg_mem
-                or OpCodeOperandKind.r16_rm or OpCodeOperandKind.r16_opcode:
-                register = Register.AX + NotStack(ref random);
-                break;
-            case OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r32_reg or OpCodeOperandKind.r32_reg_mem
-                or OpCodeOperandKind.r32_rm or OpCodeOperandKind.r32_opcode or OpCodeOperandKind.r32_vvvv:
-                register = Register.EAX + NotStack(ref random);
-                break;
-            case OpCodeOperandKind.r64_or_mem or OpCodeOperandKind.r64_reg or OpCodeOperandKind.r64_reg_mem
-                or OpCodeOperandKind.r64_rm or OpCodeOperandKind.r64_opcode or OpCodeOperandKind.r64_vvvv:
-                register = Register.RAX + NotStack(ref random);
-                break;
-            case OpCodeOperandKind.al:
-                register = Register.AL;
-                break;
-            case OpCodeOperandKind.cl:
-                register = Register.CL;
-                break;
-            case OpCodeOperandKind.ax:
-                register = Register.AX;
-                break;
-            case OpCodeOperandKind.eax:
-                register = Register.EAX;
-                break;
-            case OpCodeOperandKind.rax:
-                register = Register.RAX;
-                break;
-            case OpCodeOperandKind.imm8:
-                return SetImmediate(ref ins, operand, OpKind.Immediate8, (byte)random.Next());
-            case OpCodeOperandKind.imm8_const_1:
-                return SetImmediate(ref ins, operand, OpKind.Immediate8, 1);
-            case OpCodeOperandKind.imm8sex16:
-                return SetImmediate(ref ins, operand, OpKind.Immediate8to16, (ulong)(sbyte)random.Next());
-            case OpCodeOperandKind.imm8sex32:
-                return SetImmediate(ref ins, operand, OpKind.Immediate8to32, (ulong)(sbyte)random.Next());
-            case OpCodeOperandKind.imm8sex64:
-                return SetImmediate(ref ins, operand, OpKind.Immediate8to64, (ulong)(sbyte)random.Next());
-            case OpCodeOperandKind.imm16:
-                return SetImmediate(ref ins, operand, OpKind.Immediate16, (ushort)Value(ref random));
-            case OpCodeOperandKind.imm32:
-                return SetImmediate(ref ins, operand, OpKind.Immediate32, (uint)Value(ref random));
-            case OpCodeOperandKind.imm32sex64:
-                return SetImmediate(ref ins, operand, OpKind.Immediate32to64, (ulong)(int)Value(ref random));
-            case OpCodeOperandKind.imm64:
-                return SetImmediate(ref ins, operand, OpKind.Immediate64, Value(ref random));
-            default:
-                return false;
-        }
-
-        ins.SetOpKind(operand, OpKind.Register);
-        ins.SetOpRegister(operand, register);
-        return true;
-    }
-
-    private static bool SetImmediate(ref Instruction ins, int operand, OpKind kind, ulong value)
-    {
-        ins.SetOpKind(operand, kind);
-        ins.SetImmediate(operand, value);
-        return true;
-    }
-
-    private static int NotStack(ref SplitMix64 random)
-    {
-        int register = random.Below(15);
-        return register >= 4 ? register + 1 : register;
-    }
-
-    private sealed class ListWriter : CodeWriter
-    {
-        public List<byte> Bytes { get; } = [];
-
-        public override void WriteByte(byte value) => Bytes.Add(value);
-    }
-
-    private struct SplitMix64(ulong seed)
-    {
-        private ulong _state = seed;
-
-        public ulong Next()
-        {
-            ulong z = _state += 0x9E37_79B9_7F4A_7C15;
-            z = (z ^ (z >> 30)) * 0xBF58_476D_1CE4_E5B9;
-            z = (z ^ (z >> 27)) * 0x94D0_49BB_1331_11EB;
-            return z ^ (z >> 31);
-        }
-
-        public int Below(int limit) => (int)(Next() % (ulong)limit);
-    }
 }

@@ -98,7 +98,7 @@ internal sealed unsafe class TestProcessor : IDisposable
 
     public ExecResult Execute(in Instruction instruction)
     {
-        Assert.True(Cpu.Instructions.TryFind(instruction.Mnemonic, out InstructionRow row));
+        Assert.True(Cpu.Instructions.TryFind(instruction, out InstructionRow row));
         Cpu.State->Stop = StopKind.None;
         if (!Cpu.Model.Has(row.Feature) || !Microcode.LockRules.Allowed(instruction))
         {
@@ -126,6 +126,9 @@ internal sealed unsafe class TestProcessor : IDisposable
 
         return retired;
     }
+
+    /// <summary>Puts code into memory.</summary>
+    public void LoadCode(ulong address, ReadOnlySpan<byte> code) => Assert.True(_memory.TryLoad(new Gpa(address), code));
 
     public void AssertFault(byte vector, ExecResult result, ulong errorCode = 0)
     {
