@@ -31,19 +31,33 @@ public sealed unsafe class NativeRunTests
     {
         using NativeThunk? thunk = NativeThunk.TryCreate();
         Assert.SkipWhen(thunk is null || !NativeOracleTests.HostHas(Mnemonic.Popcnt), "needs an x64 Linux host that maps executable memory");
+        Assert.SkipUnless(NativeThunk.TryMapWindow(), "the address of the memory window is taken");
+        try
+        {
+            RunPrograms(thunk!, referenceOnly);
+        }
+        finally
+        {
+            NativeThunk.UnmapWindow();
+        }
+    }
 
+    private static void RunPrograms(NativeThunk thunk, bool referenceOnly)
+    {
         using var machine = new TestProcessor();
         machine.Cpu.ReferenceOnly = referenceOnly;
         OpCodeInfo[] codes = [.. Enum.GetValues<Code>().Select(static code => code.ToOpCode()).Where(IsUsed)];
         var random = new SplitMix64(0x5EED_0002);
         var failures = new List<string>();
+        random.Fill(NativeThunk.Window);
+        machine.LoadCode(NativeThunk.WindowAddress, NativeThunk.Window);
         ulong address = 0x10000;
         for (int i = 0; i < Programs && failures.Count < 10; i++)
         {
             byte[] program = Program(codes, ref random);
             address = ((address + 0x3F) & ~0x3FUL) + 0x40;
             machine.LoadCode(address, [.. program, 0xF4]); // HLT
-            thunk!.Load(program);
+            thunk.Load(program);
             if (!Compare(machine, thunk, address, program, ref random, failures))
             {
                 continue;
@@ -92,7 +106,7 @@ public sealed unsafe class NativeRunTests
 
     private static byte[] Instruction(OpCodeInfo[] codes, ref SplitMix64 random)
     {
-        switch (random.Below(12))
+        switch (random.Below(14))
         {
             case 0:
                 return Lea(ref random);
@@ -101,11 +115,73 @@ public sealed unsafe class NativeRunTests
                 byte[] extensions = [0, 1, 4, 5, 7];
                 byte modrm = (byte)(0xC0 | (extensions[random.Below(5)] << 3) | (RandomForms.NotStack(ref random) & 3));
                 return random.Below(3) switch { 0 => [0xD0, modrm], 1 => [0xD1, modrm], _ => [0x48, 0xD1, modrm] };
+            case 2 or 3 or 4:
+                return MemoryForm(codes, ref random);
+            case 5:
+                return StringForm(ref random);
             default:
                 Assert.True(RandomForms.TryEncode(codes[random.Below(codes.Length)], ref random, out byte[] bytes));
                 return bytes;
         }
     }
+
+    // MOV r15, address in the window, often across its page boundary; then the instruction.
+    private static byte[] MemoryForm(OpCodeInfo[] codes, ref SplitMix64 random)
+    {
+        OpCodeInfo info;
+        do
+        {
+            info = codes[random.Below(codes.Length)];
+        }
+        while (!RandomForms.HasMemoryForm(info));
+
+        ulong offset = random.Below(3) == 0 ? 0xFF8 + (ulong)random.Below(16) : 0x20 + (ulong)random.Below(NativeThunk.WindowSize - 0x60);
+        Assert.True(RandomForms.TryEncode(info, ref random, out byte[] bytes, Register.R15));
+        return [.. LoadAddress(0x49, 0xBF, offset), .. bytes];
+    }
+
+    // CLD or STD; RSI, RDI and ECX; then MOVS, CMPS, STOS, LODS or SCAS, with or without REP; CLD.
+    private static byte[] StringForm(ref SplitMix64 random)
+    {
+        byte[] opcodes = [0xA4, 0xA6, 0xAA, 0xAC, 0xAE];
+        var code = new List<byte>();
+        bool down = random.Below(4) == 0;
+        code.Add(down ? (byte)0xFD : (byte)0xFC);
+        code.AddRange(LoadAddress(0x48, 0xBE, 0x800 + (ulong)random.Below(0x1000)));
+        code.AddRange(LoadAddress(0x48, 0xBF, 0x800 + (ulong)random.Below(0x1000)));
+        code.AddRange([0xB9, (byte)random.Below(40), 0, 0, 0]);
+        int prefix = random.Below(3);
+        if (prefix != 0)
+        {
+            code.Add(prefix == 1 ? (byte)0xF3 : (byte)0xF2);
+        }
+
+        byte opcode = opcodes[random.Below(opcodes.Length)];
+        switch (random.Below(4))
+        {
+            case 0:
+                code.Add(opcode);
+                break;
+            case 1:
+                code.Insert(0, 0x90);
+                code.Add(0x66);
+                code.Add((byte)(opcode | 1));
+                break;
+            case 2:
+                code.Add((byte)(opcode | 1));
+                break;
+            default:
+                code.Add(0x48);
+                code.Add((byte)(opcode | 1));
+                break;
+        }
+
+        code.Add(0xFC);
+        return [.. code];
+    }
+
+    private static byte[] LoadAddress(byte rex, byte opcode, ulong offset) =>
+        [rex, opcode, .. BitConverter.GetBytes(NativeThunk.WindowAddress + offset)];
 
     private static byte[] Lea(ref SplitMix64 random)
     {
@@ -130,6 +206,7 @@ public sealed unsafe class NativeRunTests
     private static bool Compare(TestProcessor machine, NativeThunk thunk, ulong address, byte[] program, ref SplitMix64 random, List<string> failures)
     {
         Span<ulong> before = stackalloc ulong[17];
+        Span<byte> window = stackalloc byte[NativeThunk.WindowSize];
         for (int n = 0; n < RunsPerProgram; n++)
         {
             for (int r = 0; r < 16; r++)
@@ -152,6 +229,12 @@ public sealed unsafe class NativeRunTests
                 {
                     difference += $" {(Gpr)r} host {thunk.State[r]:X} model {machine[(Gpr)r]:X}";
                 }
+            }
+
+            machine.Read(NativeThunk.WindowAddress, window);
+            if (!window.SequenceEqual(NativeThunk.Window))
+            {
+                difference += $" memory from {window.CommonPrefixLength(NativeThunk.Window):X}";
             }
 
             const ulong Mask = (RFlags.Arithmetic & ~RFlags.Af) | RFlags.Df;

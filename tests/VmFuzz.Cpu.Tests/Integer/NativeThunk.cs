@@ -10,9 +10,18 @@ internal sealed unsafe partial class NativeThunk : IDisposable
     private const int Size = 0x3000;
     private const int DataOffset = 0x2000;
     private const int FlagsSlot = 16;
+
+    /// <summary>Address of a window of memory that exists at the same address on the host and in the guest.</summary>
+    public const ulong WindowAddress = 0x5000_0000;
+
+    public const int WindowSize = 0x2000;
+
     private readonly byte* _page;
 
     private NativeThunk(byte* page) => _page = page;
+
+    /// <summary>The host's side of the window, when <see cref="TryMapWindow"/> succeeded.</summary>
+    public static Span<byte> Window => new((byte*)WindowAddress, WindowSize);
 
     /// <summary>Sixteen registers (RSP unused), then the flags.</summary>
     public Span<ulong> State => new(_page + DataOffset, 17);
@@ -28,6 +37,21 @@ internal sealed unsafe partial class NativeThunk : IDisposable
         nint page = Map(0, Size, 7, 0x22, -1, 0);
         return page == -1 ? null : new NativeThunk((byte*)page);
     }
+
+    /// <summary>Maps the window at its fixed address. False when something else is there.</summary>
+    public static bool TryMapWindow()
+    {
+        // PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
+        nint page = Map((nint)WindowAddress, WindowSize, 3, 0x10_0022, -1, 0);
+        if (page != -1 && page != (nint)WindowAddress)
+        {
+            _ = Unmap(page, WindowSize);
+        }
+
+        return page == (nint)WindowAddress;
+    }
+
+    public static void UnmapWindow() => _ = Unmap((nint)WindowAddress, WindowSize);
 
     public void Load(ReadOnlySpan<byte> instruction)
     {

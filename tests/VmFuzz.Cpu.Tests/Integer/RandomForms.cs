@@ -22,13 +22,20 @@ internal static class RandomForms
     public static bool IsForeign(OpCodeInfo info) =>
         info.Encoding == EncodingKind.XOP || info.Code.ToString().Contains("KNC", StringComparison.Ordinal);
 
-    public static bool TryEncode(OpCodeInfo info, ref SplitMix64 random, out byte[] bytes)
+    public static bool TryEncode(OpCodeInfo info, ref SplitMix64 random, out byte[] bytes, Register memoryBase = Register.None)
     {
         bytes = [];
         var ins = new Instruction { Code = info.Code };
         for (int i = 0; i < info.OpCount; i++)
         {
-            if (!TrySetOperand(ref ins, i, info.GetOpKind(i), ref random))
+            if (memoryBase != Register.None && IsRegisterOrMemory(info.GetOpKind(i)))
+            {
+                ins.SetOpKind(i, OpKind.Memory);
+                ins.MemoryBase = memoryBase;
+                ins.MemoryDisplacement64 = (ulong)(random.Below(33) - 16);
+                ins.MemoryDisplSize = 8;
+            }
+            else if (!TrySetOperand(ref ins, i, info.GetOpKind(i), ref random))
             {
                 return false;
             }
@@ -38,12 +45,29 @@ internal static class RandomForms
         if (!Encoder.Create(64, writer).TryEncode(ins, TestProcessor.Start, out _, out _))
         {
             // High-byte registers cannot stand beside REX ones: another choice may do.
-            return TryEncode(info, ref random, out bytes);
+            return TryEncode(info, ref random, out bytes, memoryBase);
         }
 
         bytes = [.. writer.Bytes];
         return true;
     }
+
+    /// <summary>Whether an opcode has a memory form.</summary>
+    public static bool HasMemoryForm(OpCodeInfo info)
+    {
+        for (int i = 0; i < info.OpCount; i++)
+        {
+            if (IsRegisterOrMemory(info.GetOpKind(i)))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private static bool IsRegisterOrMemory(OpCodeOperandKind kind) => kind is OpCodeOperandKind.r8_or_mem
+        or OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r64_or_mem;
 
     private static bool TrySetOperand(ref Instruction ins, int operand, OpCodeOperandKind kind, ref SplitMix64 random)
     {
@@ -144,6 +168,14 @@ internal struct SplitMix64(ulong seed)
         z = (z ^ (z >> 30)) * 0xBF58_476D_1CE4_E5B9;
         z = (z ^ (z >> 27)) * 0x94D0_49BB_1331_11EB;
         return z ^ (z >> 31);
+    }
+
+    public void Fill(Span<byte> bytes)
+    {
+        foreach (ref byte b in bytes)
+        {
+            b = (byte)Next();
+        }
     }
 
     public int Below(int limit) => (int)(Next() % (ulong)limit);

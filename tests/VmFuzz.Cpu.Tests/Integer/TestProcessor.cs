@@ -25,6 +25,7 @@ internal sealed unsafe class TestProcessor : IDisposable
     {
         _mode = mode;
         _memory.AddSlot(new Gpa(0), 2 << 20);
+        _memory.AddSlot(new Gpa(NativeThunk.WindowAddress), NativeThunk.WindowSize);
         Cpu = new Processor(model ?? CpuModels.VmFuzz64, _memory, new NoBus(), new NoClock(), new NoInputs());
         CpuState* s = Cpu.State;
         if (mode == TestMode.Real)
@@ -129,6 +130,9 @@ internal sealed unsafe class TestProcessor : IDisposable
 
     /// <summary>Puts code into memory.</summary>
     public void LoadCode(ulong address, ReadOnlySpan<byte> code) => Assert.True(_memory.TryLoad(new Gpa(address), code));
+
+    /// <summary>Reads bytes of memory.</summary>
+    public void Read(ulong address, Span<byte> destination) => Assert.True(_memory.TryRead(new Gpa(address), destination));
 
     public void AssertFault(byte vector, ExecResult result, ulong errorCode = 0)
     {
