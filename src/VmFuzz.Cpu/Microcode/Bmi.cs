@@ -31,7 +31,7 @@ internal static unsafe class Bmi
     {
         left = 0;
         right = 0;
-        return Ops.VexAllowed(cpu)
+        return Ops.VexAllowed(cpu) && ins.Encoding == EncodingKind.VEX // BEXTR has an XOP form too.
             ? cpu.ReadOperand(ins, first, out left) && cpu.ReadOperand(ins, second, out right)
             : cpu.RaiseFault(GuestFault.Ud);
     }

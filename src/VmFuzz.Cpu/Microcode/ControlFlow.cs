@@ -4,7 +4,7 @@ using VmFuzz.Arch;
 
 namespace VmFuzz.Cpu.Microcode;
 
-/// <summary>Near jumps, calls and returns. Far forms of JMP and CALL belong to the system rows.</summary>
+/// <summary>Near jumps, calls and returns. Far forms of JMP and CALL have system rows of their own.</summary>
 internal static unsafe class ControlFlow
 {
     public static readonly ImmutableArray<InstructionRow> Rows =
@@ -37,24 +37,12 @@ internal static unsafe class ControlFlow
     ];
 
     /// <summary>Near JMP, direct and indirect.</summary>
-    public static ExecResult Jmp(Processor cpu, in Instruction ins)
-    {
-        if (ins.IsJmpFar || ins.IsJmpFarIndirect)
-        {
-            return cpu.Unimplemented("far JMP");
-        }
-
-        return Target(cpu, ins, out ulong target, out _) ? Ops.JumpTo(cpu, target) : ExecResult.Abort;
-    }
+    public static ExecResult Jmp(Processor cpu, in Instruction ins) =>
+        Target(cpu, ins, out ulong target, out _) ? Ops.JumpTo(cpu, target) : ExecResult.Abort;
 
     /// <summary>Near CALL, direct and indirect.</summary>
     public static ExecResult Call(Processor cpu, in Instruction ins)
     {
-        if (ins.IsCallFar || ins.IsCallFarIndirect)
-        {
-            return cpu.Unimplemented("far CALL");
-        }
-
         if (!Target(cpu, ins, out ulong target, out int size))
         {
             return ExecResult.Abort;

@@ -60,25 +60,13 @@ internal static unsafe class DataMovement
     ];
 
     /// <summary>
-    /// MOV between general registers, memory and immediates, and from a segment register. Loads of segment registers
-    /// and moves of control and debug registers belong to the system rows.
+    /// MOV between general registers, memory and immediates. The forms with segment, control and debug registers have
+    /// system rows of their own.
     /// </summary>
-    public static ExecResult Mov(Processor cpu, in Instruction ins)
-    {
-        if (ins.Op0Kind == OpKind.Register && !Processor.IsGpr(ins.Op0Register))
-        {
-            return cpu.Unimplemented("MOV to a register that is not general");
-        }
-
-        if (ins.Op1Kind == OpKind.Register && ins.Op1Register is >= Register.CR0)
-        {
-            return cpu.Unimplemented("MOV from a control or debug register");
-        }
-
-        return cpu.ReadOperand(ins, 1, out ulong value) && cpu.WriteOperand(ins, 0, value)
+    public static ExecResult Mov(Processor cpu, in Instruction ins) =>
+        cpu.ReadOperand(ins, 1, out ulong value) && cpu.WriteOperand(ins, 0, value)
             ? ExecResult.Next
             : ExecResult.Abort;
-    }
 
     private static ExecResult MovZeroExtended(Processor cpu, in Instruction ins)
     {

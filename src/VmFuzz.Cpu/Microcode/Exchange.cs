@@ -32,7 +32,7 @@ internal static unsafe class Exchange
         return ExecResult.Next;
     }
 
-    // A memory destination is written in both outcomes.
+    // A memory destination is written in both outcomes; a register one keeps even its upper half when they differ.
     private static ExecResult Cmpxchg(Processor cpu, in Instruction ins)
     {
         if (!cpu.ReadForWrite(ins, 0, out ulong current))
@@ -43,7 +43,8 @@ internal static unsafe class Exchange
         int size = Processor.OperandSize(ins, 0);
         ulong expected = Ops.Read(cpu, Gpr.Rax, size);
         bool equal = expected == current;
-        if (!cpu.WriteOperand(ins, 0, equal ? cpu.ReadGpr(ins.Op1Register) : current))
+        if ((equal || ins.Op0Kind == OpKind.Memory)
+            && !cpu.WriteOperand(ins, 0, equal ? cpu.ReadGpr(ins.Op1Register) : current))
         {
             return ExecResult.Abort;
         }

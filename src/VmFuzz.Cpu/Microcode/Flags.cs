@@ -18,6 +18,7 @@ internal static unsafe class Flags
         new(Mnemonic.Std, Std),
         new(Mnemonic.Lahf, Lahf),
         new(Mnemonic.Sahf, Sahf),
+        new(Mnemonic.Salc, Salc),
     ];
 
     private static ExecResult Set(Processor cpu, ulong mask, ulong value)
@@ -57,6 +58,18 @@ internal static unsafe class Flags
         }
 
         cpu.FlagsSet(HighByte, cpu.ReadGpr(Register.AH));
+        return ExecResult.Next;
+    }
+
+    // Not in the SDM's alphabet, in its opcode map as reserved: AL becomes CF in all bits. No flag changes.
+    private static ExecResult Salc(Processor cpu, in Instruction ins)
+    {
+        if (cpu.Code64)
+        {
+            return Ops.Undefined(cpu);
+        }
+
+        Ops.Write(cpu, Gpr.Rax, 1, 0 - Ops.Carry(cpu));
         return ExecResult.Next;
     }
 }

@@ -4,7 +4,7 @@ using VmFuzz.Arch;
 
 namespace VmFuzz.Cpu.Microcode;
 
-/// <summary>Instructions without an effect on this model, and those that are always undefined.</summary>
+/// <summary>Instructions without an effect on this model.</summary>
 internal static class Misc
 {
     public static readonly ImmutableArray<InstructionRow> Rows =
@@ -13,6 +13,13 @@ internal static class Misc
         new(Mnemonic.Reservednop, Ops.Nothing),
         new(Mnemonic.Endbr32, Ops.Nothing),
         new(Mnemonic.Endbr64, Ops.Nothing),
+
+        // Hints, and RDSSP without shadow stacks, are no-operations on processors that lack them.
+        new(Mnemonic.Rdsspd, Ops.Nothing),
+        new(Mnemonic.Rdsspq, Ops.Nothing),
+        new(Mnemonic.Cldemote, Ops.Nothing),
+        new(Mnemonic.Prefetchit0, Ops.Nothing),
+        new(Mnemonic.Prefetchit1, Ops.Nothing),
         new(Mnemonic.Prefetch, Ops.Nothing),
         new(Mnemonic.Prefetchw, Ops.Nothing),
         new(Mnemonic.Prefetchwt1, Ops.Nothing),
@@ -24,9 +31,6 @@ internal static class Misc
         new(Mnemonic.Mfence, Ops.Nothing, Feature: CpuFeatures.Sse2),
         new(Mnemonic.Sfence, Ops.Nothing, Feature: CpuFeatures.Sse),
         new(Mnemonic.Clflush, Clflush, Feature: CpuFeatures.Clflush),
-        new(Mnemonic.Ud0, Ops.Undefined, InstructionTraits.EndsBlock),
-        new(Mnemonic.Ud1, Ops.Undefined, InstructionTraits.EndsBlock),
-        new(Mnemonic.Ud2, Ops.Undefined, InstructionTraits.EndsBlock),
     ];
 
     // SDM "CLFLUSH": checked like a load of one byte; there is no cache to flush.

@@ -88,9 +88,6 @@ internal static unsafe class Ops
     /// <summary>#UD.</summary>
     public static ExecResult Undefined(Processor cpu) => cpu.Fault(GuestFault.Ud);
 
-    /// <summary>A row of an always undefined opcode.</summary>
-    public static ExecResult Undefined(Processor cpu, in Instruction ins) => cpu.Fault(GuestFault.Ud);
-
     /// <summary>A row that does nothing.</summary>
     public static ExecResult Nothing(Processor cpu, in Instruction ins) => ExecResult.Next;
 }

@@ -4,7 +4,7 @@ using VmFuzz.Arch;
 
 namespace VmFuzz.Cpu.Microcode;
 
-/// <summary>PUSH, POP and frames. Loads of segment registers and PUSHF, POPF belong to the system rows.</summary>
+/// <summary>PUSH, POP and frames. The forms with segment registers and PUSHF, POPF are system rows.</summary>
 internal static unsafe class Stack
 {
     public static readonly ImmutableArray<InstructionRow> Rows =
@@ -19,26 +19,13 @@ internal static unsafe class Stack
         new(Mnemonic.Leave, Leave),
     ];
 
-    /// <summary>PUSH of anything, segment registers too.</summary>
+    /// <summary>PUSH of a general register, an immediate or memory.</summary>
     public static ExecResult Push(Processor cpu, in Instruction ins)
     {
         int size = -ins.StackPointerIncrement;
         if (!cpu.ReadOperand(ins, 0, out ulong value))
         {
             return ExecResult.Abort;
-        }
-
-        if (ins.Op0Kind == OpKind.Register && ins.Op0Register is >= Register.ES and <= Register.GS && size == 4)
-        {
-            // SDM "PUSH": a 32-bit push of a segment register writes 16 bits and leaves the upper half of the slot.
-            ulong top = (cpu[Gpr.Rsp] - 4) & cpu.StackMask;
-            if (!cpu.WriteMemory(SegmentRegister.Ss, top, 2, value))
-            {
-                return ExecResult.Abort;
-            }
-
-            cpu.SetStackPointer(top);
-            return ExecResult.Next;
         }
 
         return cpu.Push(size, value) ? ExecResult.Next : ExecResult.Abort;
@@ -48,11 +35,6 @@ internal static unsafe class Stack
     public static ExecResult Pop(Processor cpu, in Instruction ins)
     {
         int size = ins.StackPointerIncrement;
-        if (ins.Op0Kind == OpKind.Register && !Processor.IsGpr(ins.Op0Register))
-        {
-            return cpu.Unimplemented("POP of a segment register");
-        }
-
         if (!cpu.PeekStack(size, 0, out ulong value))
         {
             return ExecResult.Abort;

@@ -9,9 +9,10 @@ internal static unsafe class StringOps
 {
     public static readonly ImmutableArray<InstructionRow> Rows =
     [
+        // MOVSD and CMPSD are also names of SSE2 instructions: these rows are for the string forms only.
         new(Mnemonic.Movsb, static (Processor cpu, in Instruction ins) => Movs(cpu, ins, 1)),
         new(Mnemonic.Movsw, static (Processor cpu, in Instruction ins) => Movs(cpu, ins, 2)),
-        new(Mnemonic.Movsd, Movsd),
+        new(Mnemonic.Movsd, static (Processor cpu, in Instruction ins) => Movs(cpu, ins, 4), Form: Code.Movsd_m32_m32),
         new(Mnemonic.Movsq, static (Processor cpu, in Instruction ins) => Movs(cpu, ins, 8)),
         new(Mnemonic.Stosb, static (Processor cpu, in Instruction ins) => Stos(cpu, ins, 1)),
         new(Mnemonic.Stosw, static (Processor cpu, in Instruction ins) => Stos(cpu, ins, 2)),
@@ -23,21 +24,13 @@ internal static unsafe class StringOps
         new(Mnemonic.Lodsq, static (Processor cpu, in Instruction ins) => Lods(cpu, ins, 8)),
         new(Mnemonic.Cmpsb, static (Processor cpu, in Instruction ins) => Cmps(cpu, ins, 1)),
         new(Mnemonic.Cmpsw, static (Processor cpu, in Instruction ins) => Cmps(cpu, ins, 2)),
-        new(Mnemonic.Cmpsd, Cmpsd),
+        new(Mnemonic.Cmpsd, static (Processor cpu, in Instruction ins) => Cmps(cpu, ins, 4), Form: Code.Cmpsd_m32_m32),
         new(Mnemonic.Cmpsq, static (Processor cpu, in Instruction ins) => Cmps(cpu, ins, 8)),
         new(Mnemonic.Scasb, static (Processor cpu, in Instruction ins) => Scas(cpu, ins, 1)),
         new(Mnemonic.Scasw, static (Processor cpu, in Instruction ins) => Scas(cpu, ins, 2)),
         new(Mnemonic.Scasd, static (Processor cpu, in Instruction ins) => Scas(cpu, ins, 4)),
         new(Mnemonic.Scasq, static (Processor cpu, in Instruction ins) => Scas(cpu, ins, 8)),
     ];
-
-    /// <summary>The string form of MOVSD; the SSE2 instruction has the same name.</summary>
-    public static ExecResult Movsd(Processor cpu, in Instruction ins) =>
-        ins.IsStringInstruction ? Movs(cpu, ins, 4) : cpu.Unimplemented("MOVSD of SSE2");
-
-    /// <summary>The string form of CMPSD; the SSE2 instruction has the same name.</summary>
-    public static ExecResult Cmpsd(Processor cpu, in Instruction ins) =>
-        ins.IsStringInstruction ? Cmps(cpu, ins, 4) : cpu.Unimplemented("CMPSD of SSE2");
 
     /// <summary>Bytes of the index registers and of the counter: 2, 4 or 8.</summary>
     internal static int AddressSize(in Instruction ins)

@@ -1,0 +1,267 @@
+using Iced.Intel;
+using VmFuzz.Arch;
+
+namespace VmFuzz.Cpu.Tests.Integer;
+
+/// <summary>
+/// Short random programs through <see cref="Processor.Run"/> (blocks, specialised handlers, lazy flags, fusion)
+/// against the host's own processor.
+/// </summary>
+public sealed unsafe class NativeRunTests
+{
+    private const int Programs = 3000;
+    private const int RunsPerProgram = 12;
+
+    // Only what leaves no undefined flag but AF, which nothing here reads.
+    private static readonly Mnemonic[] Used =
+    [
+        Mnemonic.Mov, Mnemonic.Movzx, Mnemonic.Movsx, Mnemonic.Movsxd, Mnemonic.Xchg,
+        Mnemonic.Cwde, Mnemonic.Cdqe, Mnemonic.Cdq, Mnemonic.Cqo,
+        Mnemonic.Cmova, Mnemonic.Cmovb, Mnemonic.Cmove, Mnemonic.Cmovg, Mnemonic.Cmovle, Mnemonic.Cmovno, Mnemonic.Cmovp, Mnemonic.Cmovs,
+        Mnemonic.Seta, Mnemonic.Setb, Mnemonic.Setne, Mnemonic.Setg, Mnemonic.Setl, Mnemonic.Seto, Mnemonic.Setnp, Mnemonic.Setns,
+        Mnemonic.Add, Mnemonic.Adc, Mnemonic.Sub, Mnemonic.Sbb, Mnemonic.Cmp, Mnemonic.Neg, Mnemonic.Inc, Mnemonic.Dec, Mnemonic.Xadd,
+        Mnemonic.And, Mnemonic.Or, Mnemonic.Xor, Mnemonic.Not, Mnemonic.Test, Mnemonic.Cmpxchg,
+        Mnemonic.Popcnt, Mnemonic.Clc, Mnemonic.Stc, Mnemonic.Cmc, Mnemonic.Cld, Mnemonic.Nop,
+    ];
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Run_RandomPrograms_AgreeWithHost(bool referenceOnly)
+    {
+        using NativeThunk? thunk = NativeThunk.TryCreate();
+        Assert.SkipWhen(thunk is null || !NativeOracleTests.HostHas(Mnemonic.Popcnt), "needs an x64 Linux host that maps executable memory");
+        Assert.SkipUnless(NativeThunk.TryMapWindow(), "the address of the memory window is taken");
+        try
+        {
+            RunPrograms(thunk!, referenceOnly);
+        }
+        finally
+        {
+            NativeThunk.UnmapWindow();
+        }
+    }
+
+    private static void RunPrograms(NativeThunk thunk, bool referenceOnly)
+    {
+        using var machine = new TestProcessor();
+        machine.Cpu.ReferenceOnly = referenceOnly;
+        OpCodeInfo[] codes = [.. Enum.GetValues<Code>().Select(static code => code.ToOpCode()).Where(IsUsed)];
+        var random = new SplitMix64(0x5EED_0002);
+        var failures = new List<string>();
+        random.Fill(NativeThunk.Window);
+        machine.LoadCode(NativeThunk.WindowAddress, NativeThunk.Window);
+        ulong address = 0x10000;
+        for (int i = 0; i < Programs && failures.Count < 10; i++)
+        {
+            byte[] program = Program(codes, ref random);
+            address = ((address + 0x3F) & ~0x3FUL) + 0x40;
+            machine.LoadCode(address, [.. program, 0xF4]); // HLT
+            thunk.Load(program);
+            if (!Compare(machine, thunk, address, program, ref random, failures))
+            {
+                continue;
+            }
+
+            address += (ulong)program.Length;
+            if (address > 0x18_0000)
+            {
+                address = 0x10000;
+            }
+        }
+
+        Assert.True(failures.Count == 0, string.Join('\n', failures));
+    }
+
+    private static bool IsUsed(OpCodeInfo info)
+    {
+        if (!info.IsInstruction || !info.Mode64 || RandomForms.IsForeign(info) || Array.IndexOf(Used, info.Mnemonic) < 0)
+        {
+            return false;
+        }
+
+        var random = new SplitMix64(1);
+        return RandomForms.TryEncode(info, ref random, out _);
+    }
+
+    private static byte[] Program(OpCodeInfo[] codes, ref SplitMix64 random)
+    {
+        var program = new List<byte>();
+        int length = 2 + random.Below(8);
+        for (int i = 0; i < length; i++)
+        {
+            byte[] next = Instruction(codes, ref random);
+            if (random.Below(5) == 0)
+            {
+                // Jcc over the next instruction.
+                program.Add((byte)(0x70 | random.Below(16)));
+                program.Add((byte)next.Length);
+            }
+
+            program.AddRange(next);
+        }
+
+        return [.. program];
+    }
+
+    private static byte[] Instruction(OpCodeInfo[] codes, ref SplitMix64 random)
+    {
+        switch (random.Below(14))
+        {
+            case 0:
+                return Lea(ref random);
+            case 1:
+                // SHL, SHR or SAR by one, or ROL or ROR: all flags but AF are defined.
+                byte[] extensions = [0, 1, 4, 5, 7];
+                byte modrm = (byte)(0xC0 | (extensions[random.Below(5)] << 3) | (RandomForms.NotStack(ref random) & 3));
+                return random.Below(3) switch { 0 => [0xD0, modrm], 1 => [0xD1, modrm], _ => [0x48, 0xD1, modrm] };
+            case 2 or 3 or 4:
+                return MemoryForm(codes, ref random);
+            case 5:
+                return StringForm(ref random);
+            default:
+                Assert.True(RandomForms.TryEncode(codes[random.Below(codes.Length)], ref random, out byte[] bytes));
+                return bytes;
+        }
+    }
+
+    // MOV r15, address in the window, often across its page boundary; then the instruction.
+    private static byte[] MemoryForm(OpCodeInfo[] codes, ref SplitMix64 random)
+    {
+        OpCodeInfo info;
+        do
+        {
+            info = codes[random.Below(codes.Length)];
+        }
+        while (!RandomForms.HasMemoryForm(info));
+
+        ulong offset = random.Below(3) == 0 ? 0xFF8 + (ulong)random.Below(16) : 0x20 + (ulong)random.Below(NativeThunk.WindowSize - 0x60);
+        Assert.True(RandomForms.TryEncode(info, ref random, out byte[] bytes, Register.R15));
+        return [.. LoadAddress(0x49, 0xBF, offset), .. bytes];
+    }
+
+    // CLD or STD; RSI, RDI and ECX; then MOVS, CMPS, STOS, LODS or SCAS, with or without REP; CLD.
+    private static byte[] StringForm(ref SplitMix64 random)
+    {
+        byte[] opcodes = [0xA4, 0xA6, 0xAA, 0xAC, 0xAE];
+        var code = new List<byte>();
+        bool down = random.Below(4) == 0;
+        code.Add(down ? (byte)0xFD : (byte)0xFC);
+        code.AddRange(LoadAddress(0x48, 0xBE, 0x800 + (ulong)random.Below(0x1000)));
+        code.AddRange(LoadAddress(0x48, 0xBF, 0x800 + (ulong)random.Below(0x1000)));
+        code.AddRange([0xB9, (byte)random.Below(40), 0, 0, 0]);
+        int prefix = random.Below(3);
+        if (prefix != 0)
+        {
+            code.Add(prefix == 1 ? (byte)0xF3 : (byte)0xF2);
+        }
+
+        byte opcode = opcodes[random.Below(opcodes.Length)];
+        switch (random.Below(4))
+        {
+            case 0:
+                code.Add(opcode);
+                break;
+            case 1:
+                code.Insert(0, 0x90);
+                code.Add(0x66);
+                code.Add((byte)(opcode | 1));
+                break;
+            case 2:
+                code.Add((byte)(opcode | 1));
+                break;
+            default:
+                code.Add(0x48);
+                code.Add((byte)(opcode | 1));
+                break;
+        }
+
+        code.Add(0xFC);
+        return [.. code];
+    }
+
+    private static byte[] LoadAddress(byte rex, byte opcode, ulong offset) =>
+        [rex, opcode, .. BitConverter.GetBytes(NativeThunk.WindowAddress + offset)];
+
+    private static byte[] Lea(ref SplitMix64 random)
+    {
+        bool wide = random.Below(2) == 0;
+        var ins = new Instruction
+        {
+            Code = wide ? Code.Lea_r64_m : Code.Lea_r32_m,
+            Op0Kind = OpKind.Register,
+            Op0Register = (wide ? Register.RAX : Register.EAX) + RandomForms.NotStack(ref random),
+            Op1Kind = OpKind.Memory,
+            MemoryBase = random.Below(6) == 0 ? Register.None : Register.RAX + RandomForms.NotStack(ref random),
+            MemoryIndex = random.Below(3) == 0 ? Register.None : Register.RAX + RandomForms.NotStack(ref random),
+            MemoryIndexScale = 1 << random.Below(4),
+            MemoryDisplacement64 = (ulong)((long)random.Next() >> (32 + random.Below(32))),
+            MemoryDisplSize = 8,
+        };
+        var writer = new RandomForms.ListWriter();
+        Encoder.Create(64, writer).Encode(ins, 0);
+        return [.. writer.Bytes];
+    }
+
+    private static bool Compare(TestProcessor machine, NativeThunk thunk, ulong address, byte[] program, ref SplitMix64 random, List<string> failures)
+    {
+        Span<ulong> before = stackalloc ulong[17];
+        Span<byte> window = stackalloc byte[NativeThunk.WindowSize];
+        for (int n = 0; n < RunsPerProgram; n++)
+        {
+            for (int r = 0; r < 16; r++)
+            {
+                before[r] = RandomForms.Value(ref random);
+                machine[(Gpr)r] = before[r];
+            }
+
+            before[16] = RFlags.Reserved1 | (random.Next() & RFlags.Arithmetic);
+            before.CopyTo(thunk.State);
+            thunk.Run();
+            machine.Cpu.RFlagsValue = before[16];
+            machine.Rip = address;
+            machine.Cpu.State->Activity = 0;
+            CpuStop stop = machine.Cpu.Run();
+            string difference = stop == CpuStop.Halted ? "" : $"{stop} {machine.Cpu.UnimplementedText}";
+            for (int r = 0; r < 16; r++)
+            {
+                if (r != 4 && thunk.State[r] != machine[(Gpr)r])
+                {
+                    difference += $" {(Gpr)r} host {thunk.State[r]:X} model {machine[(Gpr)r]:X}";
+                }
+            }
+
+            machine.Read(NativeThunk.WindowAddress, window);
+            if (!window.SequenceEqual(NativeThunk.Window))
+            {
+                difference += $" memory from {window.CommonPrefixLength(NativeThunk.Window):X}";
+            }
+
+            const ulong Mask = (RFlags.Arithmetic & ~RFlags.Af) | RFlags.Df;
+            if (((thunk.State[16] ^ machine.Cpu.RFlagsValue) & Mask) != 0)
+            {
+                difference += $" flags host {thunk.State[16] & Mask:X} model {machine.Cpu.RFlagsValue & Mask:X}";
+            }
+
+            if (difference.Length != 0)
+            {
+                failures.Add($"{Convert.ToHexString(program)} [{Text(program, address)}]:{difference}");
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    private static string Text(byte[] program, ulong address)
+    {
+        var decoder = Decoder.Create(64, new ByteArrayCodeReader(program), address);
+        var lines = new List<string>();
+        foreach (Instruction instruction in decoder)
+        {
+            lines.Add(instruction.ToString());
+        }
+
+        return string.Join("; ", lines);
+    }
+}
