@@ -11,7 +11,6 @@ public sealed unsafe partial class VmxUnit
     private const ulong Cr0Kept = Cr0.Et | Cr0.Cd | Cr0.Nw | ~0xFFFF_FFFFUL;
 
     private VmExit _exit;
-    private GuestEvent? _injecting;
 
     // What translations were made under; another value means that they cannot be used.
     private ulong _tlbCr0 = ulong.MaxValue;
@@ -274,15 +273,7 @@ public sealed unsafe partial class VmxUnit
 
         s->Activity = 0;
         GuestEvent injected = new(info.Vector, (EventType)info.Type, info.ErrorCodeValid, error, length);
-        _injecting = injected;
-        bool delivered = _cpu.DeliverEvent(injected);
-        _injecting = null;
-        if (delivered)
-        {
-            _cpu.StateChanged();
-        }
-
-        return delivered;
+        return _cpu.DeliverEvent(injected, injected: true);
     }
 
     private EntryOutcome FailEntry(ExitReason reason, ulong qualification, out VmExit exit)

@@ -9,7 +9,7 @@ public sealed unsafe partial class VmxUnit
     private bool _pendingMtf;
 
     /// <summary>The event whose delivery is under way, for IDT-vectoring information.</summary>
-    private GuestEvent? Vectoring => _injecting;
+    private GuestEvent? Vectoring => _cpu.Delivering;
 
     /// <inheritdoc/>
     public bool Instruction(SensitiveInstruction instruction, int instructionLength, ulong qualification = 0, uint instructionInfo = 0)
@@ -211,12 +211,7 @@ public sealed unsafe partial class VmxUnit
     {
         if (raised.Type == EventType.Nmi)
         {
-            return Pin(PinBasedControls.NmiExiting) && original is null && _injecting is null && Nmi();
-        }
-
-        if (original is null && _injecting is { } injected && injected == raised)
-        {
-            return false;
+            return original is null && Nmi();
         }
 
         if (!ExceptionExits(raised.Vector, raised.ErrorCode))
