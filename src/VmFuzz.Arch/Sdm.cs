@@ -29,4 +29,8 @@ public static class Sdm
     public const string GuestNonRegisterState = "Checks on Guest Non-Register State";
     /// <summary>Volume 3, VM entries.</summary>
     public const string GuestPdptes = "Checks on Guest Page-Directory-Pointer-Table Entries";
+    /// <summary>Volume 3, VM entries.</summary>
+    public const string LoadingMsrs = "Loading MSRs";
+    /// <summary>Volume 3, VMCS: guest state, non-register.</summary>
+    public const string EventInjectionControls = "VM-Entry Controls for Event Injection";
 }

@@ -1,34 +1,145 @@
 using VmFuzz.Arch;
+using VmFuzz.Cpu;
 
 namespace VmFuzz.Vmx;
 
-// VM entries.
+// VM entries (SDM "VM Entries"): basic checks, checks of controls and host state, checks and loading of guest state,
+// MSR-load area, event injection.
 public sealed unsafe partial class VmxUnit
 {
+    /// <summary>CR0 bits that an entry leaves as the host has them (SDM "Loading Guest Control Registers, Debug Registers, and MSRs").</summary>
+    private const ulong Cr0Kept = Cr0.Et | Cr0.Cd | Cr0.Nw | ~0xFFFF_FFFFUL;
+
     private VmExit _exit;
+
+    // What translations were made under; another value means that they cannot be used.
+    private ulong _tlbCr0 = ulong.MaxValue;
+    private ulong _tlbCr3;
+    private ulong _tlbCr4;
+    private ulong _tlbEfer;
+    private ulong _tlbEptPointer;
+    private ulong _tlbVpid;
+
+    // Controls in force while in non-root operation.
+    private uint _pin;
+    private uint _primary;
+    private uint _secondary;
 
     /// <summary>VMLAUNCH or VMRESUME, then the guest until something ends it.</summary>
     /// <param name="launch">VMLAUNCH; otherwise VMRESUME.</param>
     /// <param name="exit">The exit, when the result is Exited.</param>
     /// <param name="failure">VMfail, when the result is Failed.</param>
+    /// <remarks>General registers other than RSP, CR2, DR0 to DR3, DR6, XCR0 and the FPU are the caller's, in <see cref="CpuState"/>.</remarks>
     public EntryOutcome Enter(bool launch, out VmExit exit, out VmxResult failure)
     {
-        _ = launch;
-        _ = _state;
-        exit = _exit;
-        failure = VmxResult.FailInvalid;
+        exit = default;
         FailedCheck = "";
         Abort = VmxAbort.None;
-        InGuest = false;
-        return EntryOutcome.Failed;
+        failure = VmxResult.Succeed;
+        if (CurrentPointer == NoPointer || VmxonPointer == NoPointer)
+        {
+            failure = VmxResult.FailInvalid;
+            return EntryOutcome.Failed;
+        }
+
+        if (launch == _vmcs.Launched)
+        {
+            failure = Fail(launch ? VmxInstructionError.VmlaunchNonClear : VmxInstructionError.VmresumeNonLaunched);
+            return EntryOutcome.Failed;
+        }
+
+        EntryContext context = new(_vmcs, Capabilities, _cpu.Memory, CurrentPointer, Host);
+        if (Checks.FirstFailureIncremental(context) is { } failed)
+        {
+            FailedCheck = failed.Id;
+            if (failed.Stage != EntryCheckStage.Guest)
+            {
+                failure = Fail(failed.Stage == EntryCheckStage.Controls
+                    ? VmxInstructionError.EntryInvalidControls
+                    : VmxInstructionError.EntryInvalidHostState);
+                return EntryOutcome.Failed;
+            }
+
+            return FailEntry(ExitReason.EntryFailureInvalidGuestState, failed.Qualification, out exit);
+        }
+
+        LoadGuest();
+        uint badEntry = LoadEntryMsrs();
+        if (badEntry != 0)
+        {
+            FailedCheck = "entry-msr-load";
+            return FailEntry(ExitReason.EntryFailureMsrLoading, badEntry, out exit);
+        }
+
+        if (launch)
+        {
+            _vmcs.Launched = true;
+        }
+
+        _pin = (uint)_vmcs[VmcsField.PinBasedControls];
+        _primary = (uint)_vmcs[VmcsField.PrimaryControls];
+        _secondary = SecondaryOf(_vmcs);
+        InGuest = true;
+        _cpu.NonRoot = this;
+        _cpu.SecondStage = (_secondary & SecondaryControls.EnableEpt) != 0 ? this : null;
+        PrepareTranslations();
+        _state->Stop = StopKind.None;
+        _cpu.StateChanged();
+        Observer?.OnEntry(launch);
+        if (!Inject())
+        {
+            StopKind stop = _state->Stop;
+            _state->Stop = StopKind.None;
+            if (stop == StopKind.Exit)
+            {
+                return LeaveGuest(out exit);
+            }
+
+            if (stop == StopKind.Unimplemented)
+            {
+                return EntryOutcome.Unimplemented;
+            }
+        }
+
+        return Continue(out exit);
     }
 
     /// <summary>Goes on in the guest after Stopped, Halted or Unimplemented.</summary>
     public EntryOutcome Continue(out VmExit exit)
     {
-        exit = _exit;
-        return EntryOutcome.Unimplemented;
+        exit = default;
+        if (!InGuest)
+        {
+            return EntryOutcome.Failed;
+        }
+
+        switch (_cpu.Run())
+        {
+            case CpuStop.Exit:
+                return LeaveGuest(out exit);
+            case CpuStop.Requested:
+                return EntryOutcome.Stopped;
+            case CpuStop.Unimplemented:
+                return EntryOutcome.Unimplemented;
+            default:
+                return EntryOutcome.Halted;
+        }
     }
+
+    /// <summary>
+    /// Leaves non-root operation without an exit: for resets and restores. The VMCS keeps what it had.
+    /// </summary>
+    public void Abandon()
+    {
+        InGuest = false;
+        _cpu.NonRoot = null;
+        _cpu.SecondStage = null;
+        _tlbCr0 = ulong.MaxValue;
+    }
+
+    internal static uint SecondaryOf(Vmcs vmcs) => vmcs.Has(VmcsField.PrimaryControls, PrimaryControls.ActivateSecondaryControls)
+        ? (uint)vmcs[VmcsField.SecondaryControls]
+        : 0;
 
     internal static bool EptPointerIsValid(VmxCapabilities capabilities, ulong pointer)
     {
@@ -38,5 +149,141 @@ public sealed unsafe partial class VmxUnit
         bool levelsFine = (levels == 3 && capabilities.HasEptVpid(6)) || (levels == 4 && capabilities.HasEptVpid(7));
         bool flagsFine = (pointer & (1UL << 6)) == 0 || capabilities.HasEptVpid(21);
         return typeFine && levelsFine && flagsFine && (pointer & 0xF80) == 0 && (pointer & capabilities.PhysicalReserved) == 0;
+    }
+
+    // SDM "Loading Guest State".
+    private void LoadGuest()
+    {
+        CpuState* s = _state;
+        Vmcs v = _vmcs;
+        uint entry = (uint)v[VmcsField.EntryControls];
+        bool longMode = (entry & EntryControls.Ia32eModeGuest) != 0;
+        s->Cr0 = (v[VmcsField.GuestCr0] & ~Cr0Kept) | (Host.Cr0 & Cr0Kept);
+        s->Cr3 = v[VmcsField.GuestCr3];
+        s->Cr4 = v[VmcsField.GuestCr4];
+        if ((entry & EntryControls.LoadDebugControls) != 0)
+        {
+            s->Dr7 = (v[VmcsField.GuestDr7] & 0xFFFF_2FFF & ~0x1000UL) | 0x400;
+            s->DebugCtl = v[VmcsField.GuestDebugCtl];
+        }
+        else
+        {
+            s->Dr7 = Host.Dr7;
+            s->DebugCtl = Host.DebugCtl;
+        }
+
+        s->SysenterCs = v[VmcsField.GuestSysenterCs];
+        s->SysenterEsp = v[VmcsField.GuestSysenterEsp];
+        s->SysenterEip = v[VmcsField.GuestSysenterEip];
+        if ((entry & EntryControls.LoadEfer) != 0)
+        {
+            s->Efer = v[VmcsField.GuestEfer];
+        }
+        else
+        {
+            ulong efer = Host.Efer & ~Efer.Lma;
+            if ((s->Cr0 & Cr0.Pg) != 0)
+            {
+                efer &= ~Efer.Lme;
+            }
+
+            s->Efer = efer | (longMode ? Efer.Lma | Efer.Lme : 0);
+        }
+
+        s->Pat = (entry & EntryControls.LoadPat) != 0 ? v[VmcsField.GuestPat] : Host.Pat;
+        LoadSegment(ref s->Es, 0);
+        LoadSegment(ref s->Cs, 1);
+        LoadSegment(ref s->Ss, 2);
+        LoadSegment(ref s->Ds, 3);
+        LoadSegment(ref s->Fs, 4);
+        LoadSegment(ref s->Gs, 5);
+        LoadSegment(ref s->Ldtr, 6);
+        LoadSegment(ref s->Tr, 7);
+        s->Gdtr.Base = v[VmcsField.GuestGdtrBase];
+        s->Gdtr.Limit = v[VmcsField.GuestGdtrLimit];
+        s->Idtr.Base = v[VmcsField.GuestIdtrBase];
+        s->Idtr.Limit = v[VmcsField.GuestIdtrLimit];
+        s->Gpr[(int)Gpr.Rsp] = v[VmcsField.GuestRsp];
+        s->Gpr[CpuState.RipSlot] = v[VmcsField.GuestRip];
+        _cpu.RFlagsValue = v[VmcsField.GuestRflags];
+        s->Interruptibility = v[VmcsField.GuestInterruptibility];
+        s->Activity = v[VmcsField.GuestActivity];
+        s->PendingDebug = v[VmcsField.GuestPendingDebug];
+        bool pae = (s->Cr0 & Cr0.Pg) != 0 && (s->Cr4 & Cr4.Pae) != 0 && !longMode;
+        if (pae)
+        {
+            bool ept = (SecondaryOf(v) & SecondaryControls.EnableEpt) != 0;
+            for (int i = 0; i < 4; i++)
+            {
+                s->Pdpte[i] = ept
+                    ? v[VmcsField.GuestPdpte0 + (uint)(2 * i)]
+                    : ReadWord((s->Cr3 & 0xFFFF_FFE0) + (ulong)(8 * i));
+            }
+        }
+    }
+
+    private void LoadSegment(ref SegmentState segment, uint index)
+    {
+        Vmcs v = _vmcs;
+        segment.Selector = v[VmcsField.GuestEsSelector + (2 * index)];
+        segment.Base = v[VmcsField.GuestEsBase + (2 * index)];
+        segment.Limit = (uint)v[VmcsField.GuestEsLimit + (2 * index)];
+        segment.Attributes = (uint)v[VmcsField.GuestEsAccessRights + (2 * index)];
+    }
+
+    // DEVIATION: translations are dropped where the SDM lets a processor keep them (another CR3, VPID or EPT pointer);
+    // with "enable VPID" 0 every entry drops them, as the SDM requires.
+    private void PrepareTranslations()
+    {
+        CpuState* s = _state;
+        ulong vpid = (_secondary & SecondaryControls.EnableVpid) != 0 ? _vmcs[VmcsField.VirtualProcessorIdentifier] : 0;
+        ulong ept = (_secondary & SecondaryControls.EnableEpt) != 0 ? _vmcs[VmcsField.EptPointer] : 0;
+        if (vpid == 0 || vpid != _tlbVpid || ept != _tlbEptPointer || s->Cr0 != _tlbCr0 || s->Cr3 != _tlbCr3
+            || s->Cr4 != _tlbCr4 || s->Efer != _tlbEfer)
+        {
+            _cpu.FlushTlb();
+        }
+
+        _tlbVpid = vpid;
+        _tlbEptPointer = ept;
+        SetEptPointer(ept);
+    }
+
+    // SDM "Event Injection". False: the delivery did not end in a handler.
+    private bool Inject()
+    {
+        InterruptionInfo info = new((uint)_vmcs[VmcsField.EntryInterruptionInfo]);
+        if (!info.Valid)
+        {
+            return true;
+        }
+
+        CpuState* s = _state;
+        uint error = info.ErrorCodeValid ? (uint)_vmcs[VmcsField.EntryExceptionErrorCode] : 0;
+        byte length = info.Type is InterruptionType.SoftwareInterrupt or InterruptionType.SoftwareException
+            or InterruptionType.PrivilegedSoftwareException
+            ? (byte)_vmcs[VmcsField.EntryInstructionLength]
+            : (byte)0;
+        Observer?.OnInjected(info, error, length);
+        if (info.Type == InterruptionType.OtherEvent)
+        {
+            _pendingMtf = true;
+            return true;
+        }
+
+        s->Activity = 0;
+        GuestEvent injected = new(info.Vector, (EventType)info.Type, info.ErrorCodeValid, error, length);
+        return _cpu.DeliverEvent(injected, injected: true);
+    }
+
+    private EntryOutcome FailEntry(ExitReason reason, ulong qualification, out VmExit exit)
+    {
+        _exit = new VmExit((uint)reason | VmExit.EntryFailureBit, qualification);
+        _vmcs[VmcsField.ExitReason] = _exit.Reason;
+        _vmcs[VmcsField.ExitQualification] = qualification;
+        bool loaded = LoadHost();
+        exit = _exit;
+        Observer?.OnExit(_exit);
+        return loaded ? EntryOutcome.Exited : EntryOutcome.Aborted;
     }
 }

@@ -4,7 +4,7 @@ using VmFuzz.Cpu;
 namespace VmFuzz.Vmx;
 
 /// <summary>VT-x over one processor: root-mode operations callable from C#, the non-root policy and EPT.</summary>
-public sealed unsafe partial class VmxUnit : IVmxInstructions, IDisposable
+public sealed unsafe partial class VmxUnit : INonRootPolicy, ISecondStage, IVmxInstructions, IDisposable
 {
     /// <summary>A pointer that points nowhere: the value of the VMXON and current-VMCS pointers when there is none.</summary>
     public const ulong NoPointer = ulong.MaxValue;

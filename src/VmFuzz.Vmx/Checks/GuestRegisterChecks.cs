@@ -1,8 +1,106 @@
 using System.Collections.Immutable;
+using VmFuzz.Arch;
+using static VmFuzz.Vmx.Rule;
 
 namespace VmFuzz.Vmx;
 
+// SDM "Checks on Guest Control Registers, Debug Registers, and MSRs".
 internal static class GuestRegisterChecks
 {
-    public static readonly ImmutableArray<EntryCheck> Rows = [];
+    private static EntryCheck Row(string id, ImmutableArray<VmcsField> reads, EntryPredicate holds, params ImmutableArray<FieldChange> violate) =>
+        new(id, Sdm.GuestControlRegisters, EntryCheckStage.Guest, reads, holds, violate);
+
+    private static ulong Fixed0(in EntryContext c) =>
+        c.Unrestricted() ? c.Capabilities.Cr0Fixed0 & ~(Cr0.Pe | Cr0.Pg) : c.Capabilities.Cr0Fixed0;
+
+    public static readonly ImmutableArray<EntryCheck> Rows =
+    [
+        Row("guest.cr0.fixed0", [VmcsField.GuestCr0, .. SecondaryReads],
+            static (in EntryContext c) => (~c.V(VmcsField.GuestCr0) & Fixed0(c)) == 0,
+            And(VmcsField.GuestCr0, ~Cr0.Ne)),
+        Row("guest.cr0.fixed1", [VmcsField.GuestCr0],
+            static (in EntryContext c) => (c.V(VmcsField.GuestCr0) & ~c.Capabilities.Cr0Fixed1) == 0,
+            Or(VmcsField.GuestCr0, 1UL << 40)),
+        Row("guest.cr0.pg-needs-pe", [VmcsField.GuestCr0],
+            static (in EntryContext c) => (c.V(VmcsField.GuestCr0) & (Cr0.Pg | Cr0.Pe)) != Cr0.Pg,
+            And(VmcsField.GuestCr0, ~Cr0.Pe)),
+        Row("guest.cr4.fixed0", [VmcsField.GuestCr4],
+            static (in EntryContext c) => (~c.V(VmcsField.GuestCr4) & c.Capabilities.Cr4Fixed0) == 0,
+            And(VmcsField.GuestCr4, ~Cr4.Vmxe)),
+        Row("guest.cr4.fixed1", [VmcsField.GuestCr4],
+            static (in EntryContext c) => (c.V(VmcsField.GuestCr4) & ~c.Capabilities.Cr4Fixed1) == 0,
+            Or(VmcsField.GuestCr4, 1UL << 40)),
+        Row("guest.cr4.cet-needs-wp", [VmcsField.GuestCr0, VmcsField.GuestCr4],
+            static (in EntryContext c) => (c.V(VmcsField.GuestCr4) & Cr4.Cet) == 0 || (c.V(VmcsField.GuestCr0) & Cr0.Wp) != 0,
+            Or(VmcsField.GuestCr4, Cr4.Cet), And(VmcsField.GuestCr0, ~Cr0.Wp)),
+        Row("guest.debugctl.reserved", [VmcsField.EntryControls, VmcsField.GuestDebugCtl],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadDebugControls) || (c.V(VmcsField.GuestDebugCtl) & ~0xDFC7UL) == 0,
+            Or(VmcsField.GuestDebugCtl, 1UL << 20)),
+        Row("guest.ia32e.needs-paging", [VmcsField.EntryControls, VmcsField.GuestCr0],
+            static (in EntryContext c) => !c.LongGuest() || (c.V(VmcsField.GuestCr0) & Cr0.Pg) != 0,
+            And(VmcsField.GuestCr0, ~Cr0.Pg)),
+        Row("guest.ia32e.needs-pae", [VmcsField.EntryControls, VmcsField.GuestCr4],
+            static (in EntryContext c) => !c.LongGuest() || (c.V(VmcsField.GuestCr4) & Cr4.Pae) != 0,
+            And(VmcsField.GuestCr4, ~Cr4.Pae)),
+        Row("guest.cr4.pcide-32bit", [VmcsField.EntryControls, VmcsField.GuestCr4],
+            static (in EntryContext c) => c.LongGuest() || (c.V(VmcsField.GuestCr4) & Cr4.Pcide) == 0,
+            NoEntry(EntryControls.Ia32eModeGuest), Or(VmcsField.GuestCr4, Cr4.Pcide), Set(VmcsField.GuestEfer, 0),
+            Set(VmcsField.GuestCsAccessRights, 0xC09B)),
+        Row("guest.cr3.width", [VmcsField.GuestCr3],
+            static (in EntryContext c) => c.Within(VmcsField.GuestCr3),
+            Or(VmcsField.GuestCr3, 1UL << 55)),
+        Row("guest.dr7.high", [VmcsField.EntryControls, VmcsField.GuestDr7],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadDebugControls) || c.V(VmcsField.GuestDr7) >> 32 == 0,
+            Or(VmcsField.GuestDr7, 1UL << 32)),
+        Row("guest.sysenter-esp.canonical", [VmcsField.GuestSysenterEsp],
+            static (in EntryContext c) => c.Canonical(VmcsField.GuestSysenterEsp), Set(VmcsField.GuestSysenterEsp, 1UL << 62)),
+        Row("guest.sysenter-eip.canonical", [VmcsField.GuestSysenterEip],
+            static (in EntryContext c) => c.Canonical(VmcsField.GuestSysenterEip), Set(VmcsField.GuestSysenterEip, 1UL << 62)),
+        Row("guest.s-cet.canonical", [VmcsField.EntryControls, VmcsField.GuestSCet],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadCetState) || c.Canonical(VmcsField.GuestSCet),
+            Entry(EntryControls.LoadCetState), Set(VmcsField.GuestSCet, 1UL << 62)),
+        Row("guest.s-cet.reserved", [VmcsField.EntryControls, VmcsField.GuestSCet],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadCetState) || (c.V(VmcsField.GuestSCet) & 0x3C0) == 0,
+            Entry(EntryControls.LoadCetState), Set(VmcsField.GuestSCet, 1 << 6)),
+        Row("guest.s-cet.suppress-and-track", [VmcsField.EntryControls, VmcsField.GuestSCet],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadCetState) || (c.V(VmcsField.GuestSCet) & 0xC00) != 0xC00,
+            Entry(EntryControls.LoadCetState), Set(VmcsField.GuestSCet, 0xC00)),
+        Row("guest.interrupt-ssp-table.canonical", [VmcsField.EntryControls, VmcsField.GuestInterruptSspTableAddress],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadCetState) || c.Canonical(VmcsField.GuestInterruptSspTableAddress),
+            Entry(EntryControls.LoadCetState), Set(VmcsField.GuestInterruptSspTableAddress, 1UL << 62)),
+        Row("guest.perf-global-ctrl.reserved", [VmcsField.EntryControls, VmcsField.GuestPerfGlobalCtrl],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadPerfGlobalCtrl) || (c.V(VmcsField.GuestPerfGlobalCtrl) & ~0x7_0000_00FFUL) == 0,
+            Entry(EntryControls.LoadPerfGlobalCtrl), Set(VmcsField.GuestPerfGlobalCtrl, 1UL << 63)),
+        Row("guest.pat.types", [VmcsField.EntryControls, VmcsField.GuestPat],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadPat) || VmxUnit.PatIsValid(c.V(VmcsField.GuestPat)),
+            Set(VmcsField.GuestPat, 3)),
+        Row("guest.efer.reserved", [VmcsField.EntryControls, VmcsField.GuestEfer],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadEfer) || (c.V(VmcsField.GuestEfer) & ~Efer.Defined) == 0,
+            Or(VmcsField.GuestEfer, 2)),
+        Row("guest.efer.lma", [VmcsField.EntryControls, VmcsField.GuestEfer],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadEfer) || ((c.V(VmcsField.GuestEfer) & Efer.Lma) != 0) == c.LongGuest(),
+            And(VmcsField.GuestEfer, ~Efer.Lma), And(VmcsField.GuestCr0, ~Cr0.Pg)) with { AlsoBreaks = ["guest.ia32e.needs-paging"] },
+        Row("guest.efer.lme", [VmcsField.EntryControls, VmcsField.GuestEfer, VmcsField.GuestCr0],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadEfer) || (c.V(VmcsField.GuestCr0) & Cr0.Pg) == 0
+                || ((c.V(VmcsField.GuestEfer) & Efer.Lma) != 0) == ((c.V(VmcsField.GuestEfer) & Efer.Lme) != 0),
+            And(VmcsField.GuestEfer, ~Efer.Lme)),
+        Row("guest.bndcfgs.reserved", [VmcsField.EntryControls, VmcsField.GuestBndcfgs],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadBndcfgs) || (c.V(VmcsField.GuestBndcfgs) & 0xFFC) == 0,
+            Entry(EntryControls.LoadBndcfgs), Set(VmcsField.GuestBndcfgs, 4)),
+        Row("guest.bndcfgs.canonical", [VmcsField.EntryControls, VmcsField.GuestBndcfgs],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadBndcfgs) || c.Capabilities.IsCanonical(c.V(VmcsField.GuestBndcfgs) & ~0xFFFUL),
+            Entry(EntryControls.LoadBndcfgs), Set(VmcsField.GuestBndcfgs, 1UL << 62)),
+        Row("guest.rtit-ctl.reserved", [VmcsField.EntryControls, VmcsField.GuestRtitCtl],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadRtitCtl) || c.V(VmcsField.GuestRtitCtl) >> 48 == 0,
+            Entry(EntryControls.LoadRtitCtl), Set(VmcsField.GuestRtitCtl, 1UL << 60)),
+        Row("guest.lbr-ctl.reserved", [VmcsField.EntryControls, VmcsField.GuestLbrCtl],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadLbrCtl) || (c.V(VmcsField.GuestLbrCtl) & ~0x7F_000FUL) == 0,
+            Entry(EntryControls.LoadLbrCtl), Set(VmcsField.GuestLbrCtl, 1UL << 30)),
+        Row("guest.pkrs.reserved", [VmcsField.EntryControls, VmcsField.GuestPkrs],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadPkrs) || c.V(VmcsField.GuestPkrs) >> 32 == 0,
+            Entry(EntryControls.LoadPkrs), Set(VmcsField.GuestPkrs, 1UL << 32)),
+        Row("guest.uinv.reserved", [VmcsField.EntryControls, VmcsField.GuestUinv],
+            static (in EntryContext c) => !c.Entry(EntryControls.LoadUinv) || c.V(VmcsField.GuestUinv) <= 255,
+            Entry(EntryControls.LoadUinv), Set(VmcsField.GuestUinv, 256)),
+    ];
 }

@@ -1,8 +1,121 @@
 using System.Collections.Immutable;
+using VmFuzz.Arch;
+using static VmFuzz.Vmx.Rule;
 
 namespace VmFuzz.Vmx;
 
+// SDM "Checks on Host-State Area".
 internal static class HostStateChecks
 {
-    public static readonly ImmutableArray<EntryCheck> Rows = [];
+    private static EntryCheck Row(string id, string section, ImmutableArray<VmcsField> reads, EntryPredicate holds, params ImmutableArray<FieldChange> violate) =>
+        new(id, section, EntryCheckStage.Host, reads, holds, violate);
+
+    private static EntryCheck Canonical(string id, string section, VmcsField field) =>
+        Row(id, section, [field], (in EntryContext c) => c.Canonical(field), Set(field, 1UL << 62));
+
+    private static EntryCheck Selector(string name, VmcsField field) =>
+        Row($"host.{name}.selector.rpl-ti", Sdm.HostSegments, [field], (in EntryContext c) => (c.V(field) & 7) == 0, Or(field, 4));
+
+    public static readonly ImmutableArray<EntryCheck> Rows =
+    [
+        Row("host.cr0.fixed0", Sdm.HostControlRegisters, [VmcsField.HostCr0],
+            static (in EntryContext c) => (~c.V(VmcsField.HostCr0) & c.Capabilities.Cr0Fixed0) == 0,
+            And(VmcsField.HostCr0, ~Cr0.Ne)),
+        Row("host.cr0.fixed1", Sdm.HostControlRegisters, [VmcsField.HostCr0],
+            static (in EntryContext c) => (c.V(VmcsField.HostCr0) & ~c.Capabilities.Cr0Fixed1) == 0,
+            Or(VmcsField.HostCr0, 1UL << 40)),
+        Row("host.cr4.fixed0", Sdm.HostControlRegisters, [VmcsField.HostCr4],
+            static (in EntryContext c) => (~c.V(VmcsField.HostCr4) & c.Capabilities.Cr4Fixed0) == 0,
+            And(VmcsField.HostCr4, ~Cr4.Vmxe)),
+        Row("host.cr4.fixed1", Sdm.HostControlRegisters, [VmcsField.HostCr4],
+            static (in EntryContext c) => (c.V(VmcsField.HostCr4) & ~c.Capabilities.Cr4Fixed1) == 0,
+            Or(VmcsField.HostCr4, 1UL << 40)),
+        Row("host.cr4.cet-needs-wp", Sdm.HostControlRegisters, [VmcsField.HostCr0, VmcsField.HostCr4],
+            static (in EntryContext c) => (c.V(VmcsField.HostCr4) & Cr4.Cet) == 0 || (c.V(VmcsField.HostCr0) & Cr0.Wp) != 0,
+            Or(VmcsField.HostCr4, Cr4.Cet), And(VmcsField.HostCr0, ~Cr0.Wp)),
+        Row("host.cr3.width", Sdm.HostControlRegisters, [VmcsField.HostCr3],
+            static (in EntryContext c) => c.Within(VmcsField.HostCr3),
+            Or(VmcsField.HostCr3, 1UL << 55)),
+        Canonical("host.sysenter-esp.canonical", Sdm.HostControlRegisters, VmcsField.HostSysenterEsp),
+        Canonical("host.sysenter-eip.canonical", Sdm.HostControlRegisters, VmcsField.HostSysenterEip),
+        Row("host.perf-global-ctrl.reserved", Sdm.HostControlRegisters, [VmcsField.ExitControls, VmcsField.HostPerfGlobalCtrl],
+            static (in EntryContext c) => !c.Exit(ExitControls.LoadPerfGlobalCtrl) || (c.V(VmcsField.HostPerfGlobalCtrl) & ~0x7_0000_00FFUL) == 0,
+            Exit(ExitControls.LoadPerfGlobalCtrl), Set(VmcsField.HostPerfGlobalCtrl, 1UL << 63)),
+        Row("host.pat.types", Sdm.HostControlRegisters, [VmcsField.ExitControls, VmcsField.HostPat],
+            static (in EntryContext c) => !c.Exit(ExitControls.LoadPat) || VmxUnit.PatIsValid(c.V(VmcsField.HostPat)),
+            Set(VmcsField.HostPat, 2)),
+        Row("host.efer.reserved", Sdm.HostControlRegisters, [VmcsField.ExitControls, VmcsField.HostEfer],
+            static (in EntryContext c) => !c.Exit(ExitControls.LoadEfer) || (c.V(VmcsField.HostEfer) & ~Efer.Defined) == 0,
+            Or(VmcsField.HostEfer, 2)),
+        Row("host.efer.lma", Sdm.HostControlRegisters, [VmcsField.ExitControls, VmcsField.HostEfer],
+            static (in EntryContext c) => !c.Exit(ExitControls.LoadEfer) || ((c.V(VmcsField.HostEfer) & Efer.Lma) != 0) == c.WideHost(),
+            And(VmcsField.HostEfer, ~Efer.Lma)),
+        Row("host.efer.lme", Sdm.HostControlRegisters, [VmcsField.ExitControls, VmcsField.HostEfer],
+            static (in EntryContext c) => !c.Exit(ExitControls.LoadEfer) || ((c.V(VmcsField.HostEfer) & Efer.Lme) != 0) == c.WideHost(),
+            And(VmcsField.HostEfer, ~Efer.Lme)),
+        Row("host.s-cet.canonical", Sdm.HostControlRegisters, [VmcsField.ExitControls, VmcsField.HostSCet],
+            static (in EntryContext c) => !c.Exit(ExitControls.LoadCetState) || c.Canonical(VmcsField.HostSCet),
+            Exit(ExitControls.LoadCetState), Set(VmcsField.HostSCet, 1UL << 62)),
+        Row("host.s-cet.reserved", Sdm.HostControlRegisters, [VmcsField.ExitControls, VmcsField.HostSCet],
+            static (in EntryContext c) => !c.Exit(ExitControls.LoadCetState) || (c.V(VmcsField.HostSCet) & 0x3C0) == 0,
+            Exit(ExitControls.LoadCetState), Set(VmcsField.HostSCet, 1 << 6)),
+        Row("host.s-cet.suppress-and-track", Sdm.HostControlRegisters, [VmcsField.ExitControls, VmcsField.HostSCet],
+            static (in EntryContext c) => !c.Exit(ExitControls.LoadCetState) || (c.V(VmcsField.HostSCet) & 0xC00) != 0xC00,
+            Exit(ExitControls.LoadCetState), Set(VmcsField.HostSCet, 0xC00)),
+        Row("host.ssp.alignment", Sdm.HostControlRegisters, [VmcsField.ExitControls, VmcsField.HostSsp],
+            static (in EntryContext c) => !c.Exit(ExitControls.LoadCetState) || (c.V(VmcsField.HostSsp) & 3) == 0,
+            Exit(ExitControls.LoadCetState), Set(VmcsField.HostSsp, 2)),
+        Row("host.interrupt-ssp-table.canonical", Sdm.HostControlRegisters, [VmcsField.ExitControls, VmcsField.HostInterruptSspTableAddress],
+            static (in EntryContext c) => !c.Exit(ExitControls.LoadCetState) || c.Canonical(VmcsField.HostInterruptSspTableAddress),
+            Exit(ExitControls.LoadCetState), Set(VmcsField.HostInterruptSspTableAddress, 1UL << 62)),
+        Row("host.pkrs.reserved", Sdm.HostControlRegisters, [VmcsField.ExitControls, VmcsField.HostPkrs],
+            static (in EntryContext c) => !c.Exit(ExitControls.LoadPkrs) || c.V(VmcsField.HostPkrs) >> 32 == 0,
+            Exit(ExitControls.LoadPkrs), Set(VmcsField.HostPkrs, 1UL << 32)),
+        Selector("es", VmcsField.HostEsSelector),
+        Selector("cs", VmcsField.HostCsSelector),
+        Selector("ss", VmcsField.HostSsSelector),
+        Selector("ds", VmcsField.HostDsSelector),
+        Selector("fs", VmcsField.HostFsSelector),
+        Selector("gs", VmcsField.HostGsSelector),
+        Selector("tr", VmcsField.HostTrSelector),
+        Row("host.cs.selector.null", Sdm.HostSegments, [VmcsField.HostCsSelector],
+            static (in EntryContext c) => c.V(VmcsField.HostCsSelector) != 0, Set(VmcsField.HostCsSelector, 0)),
+        Row("host.tr.selector.null", Sdm.HostSegments, [VmcsField.HostTrSelector],
+            static (in EntryContext c) => c.V(VmcsField.HostTrSelector) != 0, Set(VmcsField.HostTrSelector, 0)),
+        new("host.ss.selector.null-32bit", Sdm.HostSegments, EntryCheckStage.Host, [VmcsField.ExitControls, VmcsField.HostSsSelector],
+            static (in EntryContext c) => c.WideHost() || c.V(VmcsField.HostSsSelector) != 0,
+            [NoExit(ExitControls.HostAddressSpaceSize), NoEntry(EntryControls.Ia32eModeGuest), Set(VmcsField.HostSsSelector, 0),
+                Set(VmcsField.HostEfer, 0), Set(VmcsField.HostRip, 0), Set(VmcsField.GuestEfer, 0), Set(VmcsField.GuestCsAccessRights, 0xC09B)],
+            AlsoBreaks: ["host.address-space.matches-lma"]),
+        Canonical("host.fs.base.canonical", Sdm.HostSegments, VmcsField.HostFsBase),
+        Canonical("host.gs.base.canonical", Sdm.HostSegments, VmcsField.HostGsBase),
+        Canonical("host.gdtr.base.canonical", Sdm.HostSegments, VmcsField.HostGdtrBase),
+        Canonical("host.idtr.base.canonical", Sdm.HostSegments, VmcsField.HostIdtrBase),
+        Canonical("host.tr.base.canonical", Sdm.HostSegments, VmcsField.HostTrBase),
+        new("host.address-space.matches-lma", Sdm.AddressSpaceSize, EntryCheckStage.Host, [VmcsField.ExitControls],
+            static (in EntryContext c) => c.WideHost() == (c.Host is null || (c.Host.Efer & Efer.Lma) != 0),
+            [NoExit(ExitControls.HostAddressSpaceSize), NoEntry(EntryControls.Ia32eModeGuest), Set(VmcsField.HostEfer, 0),
+                Set(VmcsField.HostRip, 0), Set(VmcsField.GuestEfer, 0), Set(VmcsField.GuestCsAccessRights, 0xC09B)],
+            ReadsMemory: true),
+        new("host.address-space.ia32e-guest", Sdm.AddressSpaceSize, EntryCheckStage.Host, [VmcsField.ExitControls, VmcsField.EntryControls],
+            static (in EntryContext c) => c.WideHost() || !c.LongGuest(),
+            [NoExit(ExitControls.HostAddressSpaceSize), Set(VmcsField.HostEfer, 0), Set(VmcsField.HostRip, 0)],
+            AlsoBreaks: ["host.address-space.matches-lma"]),
+        new("host.cr4.pcide-32bit", Sdm.AddressSpaceSize, EntryCheckStage.Host, [VmcsField.ExitControls, VmcsField.HostCr4],
+            static (in EntryContext c) => c.WideHost() || (c.V(VmcsField.HostCr4) & Cr4.Pcide) == 0,
+            [NoExit(ExitControls.HostAddressSpaceSize), NoEntry(EntryControls.Ia32eModeGuest), Set(VmcsField.HostEfer, 0), Or(VmcsField.HostCr4, Cr4.Pcide),
+                Set(VmcsField.HostRip, 0), Set(VmcsField.GuestEfer, 0), Set(VmcsField.GuestCsAccessRights, 0xC09B)],
+            AlsoBreaks: ["host.address-space.matches-lma"]),
+        new("host.rip.32bit", Sdm.AddressSpaceSize, EntryCheckStage.Host, [VmcsField.ExitControls, VmcsField.HostRip],
+            static (in EntryContext c) => c.WideHost() || c.V(VmcsField.HostRip) >> 32 == 0,
+            [NoExit(ExitControls.HostAddressSpaceSize), NoEntry(EntryControls.Ia32eModeGuest), Set(VmcsField.HostEfer, 0),
+                Set(VmcsField.GuestEfer, 0), Set(VmcsField.GuestCsAccessRights, 0xC09B)],
+            AlsoBreaks: ["host.address-space.matches-lma"]),
+        Row("host.cr4.pae-64bit", Sdm.AddressSpaceSize, [VmcsField.ExitControls, VmcsField.HostCr4],
+            static (in EntryContext c) => !c.WideHost() || (c.V(VmcsField.HostCr4) & Cr4.Pae) != 0,
+            And(VmcsField.HostCr4, ~Cr4.Pae)),
+        Row("host.rip.canonical", Sdm.AddressSpaceSize, [VmcsField.ExitControls, VmcsField.HostRip],
+            static (in EntryContext c) => !c.WideHost() || c.Canonical(VmcsField.HostRip),
+            Set(VmcsField.HostRip, 1UL << 62)),
+    ];
 }

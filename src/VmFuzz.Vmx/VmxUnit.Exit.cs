@@ -1,0 +1,242 @@
+using VmFuzz.Arch;
+using VmFuzz.Cpu;
+
+namespace VmFuzz.Vmx;
+
+// VM exits (SDM "VM Exits"): recording, saving guest state, loading host state.
+public sealed unsafe partial class VmxUnit
+{
+    private enum SavedRf : byte
+    {
+        // As it is in RFLAGS.
+        Keep,
+        // 0: an instruction caused the exit.
+        Clear,
+        // 1: a fault-like event or an access caused it.
+        Set,
+    }
+
+    private SavedRf _savedRf;
+
+    private EntryOutcome LeaveGuest(out VmExit exit)
+    {
+        SaveGuest();
+        RecordExit();
+        _tlbCr0 = _state->Cr0;
+        _tlbCr3 = _state->Cr3;
+        _tlbCr4 = _state->Cr4;
+        _tlbEfer = _state->Efer;
+        InGuest = false;
+        _cpu.NonRoot = null;
+        _cpu.SecondStage = null;
+        _pendingMtf = false;
+        bool fine = StoreExitMsrs() && LoadHost();
+        exit = _exit;
+        Observer?.OnExit(_exit);
+        return fine ? EntryOutcome.Exited : EntryOutcome.Aborted;
+    }
+
+    // SDM "Recording VM-Exit Information and Updating VM-Entry Control Fields".
+    private void RecordExit()
+    {
+        Vmcs v = _vmcs;
+        v[VmcsField.ExitReason] = _exit.Reason;
+        v[VmcsField.ExitQualification] = _exit.Qualification;
+        v[VmcsField.GuestLinearAddress] = _exit.GuestLinear;
+        v[VmcsField.GuestPhysicalAddress] = _exit.GuestPhysical;
+        v[VmcsField.ExitInterruptionInfo] = _exit.InterruptionInfo.Value;
+        v[VmcsField.ExitInterruptionErrorCode] = _exit.InterruptionError;
+        v[VmcsField.IdtVectoringInfo] = _exit.IdtVectoringInfo.Value;
+        v[VmcsField.IdtVectoringErrorCode] = _exit.IdtVectoringError;
+        v[VmcsField.ExitInstructionLength] = _exit.InstructionLength;
+        v[VmcsField.ExitInstructionInfo] = _exit.InstructionInfo;
+        v[VmcsField.EntryInterruptionInfo] &= ~(ulong)InterruptionInfo.ValidBit;
+    }
+
+    // SDM "Saving Guest State".
+    private void SaveGuest()
+    {
+        CpuState* s = _state;
+        Vmcs v = _vmcs;
+        uint exit = (uint)v[VmcsField.ExitControls];
+        v[VmcsField.GuestCr0] = s->Cr0;
+        v[VmcsField.GuestCr3] = s->Cr3;
+        v[VmcsField.GuestCr4] = s->Cr4;
+        v[VmcsField.GuestSysenterCs] = s->SysenterCs;
+        v[VmcsField.GuestSysenterEsp] = s->SysenterEsp;
+        v[VmcsField.GuestSysenterEip] = s->SysenterEip;
+        if ((exit & ExitControls.SaveDebugControls) != 0)
+        {
+            v[VmcsField.GuestDr7] = s->Dr7;
+            v[VmcsField.GuestDebugCtl] = s->DebugCtl;
+        }
+
+        if ((exit & ExitControls.SavePat) != 0)
+        {
+            v[VmcsField.GuestPat] = s->Pat;
+        }
+
+        if ((exit & ExitControls.SaveEfer) != 0)
+        {
+            v[VmcsField.GuestEfer] = s->Efer;
+        }
+
+        if ((Capabilities.Misc & (1UL << 5)) != 0)
+        {
+            ulong entry = v[VmcsField.EntryControls] & ~(ulong)EntryControls.Ia32eModeGuest;
+            v[VmcsField.EntryControls] = entry | ((s->Efer & Efer.Lma) != 0 ? EntryControls.Ia32eModeGuest : 0);
+        }
+
+        SaveSegment(s->Es, 0);
+        SaveSegment(s->Cs, 1);
+        SaveSegment(s->Ss, 2);
+        SaveSegment(s->Ds, 3);
+        SaveSegment(s->Fs, 4);
+        SaveSegment(s->Gs, 5);
+        SaveSegment(s->Ldtr, 6);
+        SaveSegment(s->Tr, 7);
+        v[VmcsField.GuestGdtrBase] = s->Gdtr.Base;
+        v[VmcsField.GuestGdtrLimit] = s->Gdtr.Limit;
+        v[VmcsField.GuestIdtrBase] = s->Idtr.Base;
+        v[VmcsField.GuestIdtrLimit] = s->Idtr.Limit;
+        v[VmcsField.GuestRsp] = s->Gpr[(int)Gpr.Rsp];
+        v[VmcsField.GuestRip] = s->Gpr[CpuState.RipSlot];
+        ulong flags = _cpu.RFlagsValue;
+        v[VmcsField.GuestRflags] = _savedRf switch
+        {
+            SavedRf.Clear => flags & ~RFlags.Rf,
+            SavedRf.Set => flags | RFlags.Rf,
+            _ => flags,
+        };
+        v[VmcsField.GuestInterruptibility] = s->Interruptibility;
+        v[VmcsField.GuestActivity] = s->Activity;
+        v[VmcsField.GuestPendingDebug] = s->PendingDebug & PendingDebugExceptions.Defined;
+        if ((_secondary & SecondaryControls.EnableEpt) != 0
+            && (s->Cr0 & Cr0.Pg) != 0 && (s->Cr4 & Cr4.Pae) != 0 && (s->Efer & Efer.Lma) == 0)
+        {
+            v[VmcsField.GuestPdpte0] = s->Pdpte[0];
+            v[VmcsField.GuestPdpte1] = s->Pdpte[1];
+            v[VmcsField.GuestPdpte2] = s->Pdpte[2];
+            v[VmcsField.GuestPdpte3] = s->Pdpte[3];
+        }
+    }
+
+    private void SaveSegment(in SegmentState segment, uint index)
+    {
+        Vmcs v = _vmcs;
+        v[VmcsField.GuestEsSelector + (2 * index)] = segment.Selector;
+        v[VmcsField.GuestEsBase + (2 * index)] = segment.Base;
+        v[VmcsField.GuestEsLimit + (2 * index)] = segment.Limit;
+        v[VmcsField.GuestEsAccessRights + (2 * index)] = segment.Attributes & ~SegmentAttributes.Reserved;
+    }
+
+    // SDM "Loading Host State". False is a VMX abort.
+    private bool LoadHost()
+    {
+        Vmcs v = _vmcs;
+        HostRegisters h = Host;
+        uint exit = (uint)v[VmcsField.ExitControls];
+        bool wide = (exit & ExitControls.HostAddressSpaceSize) != 0;
+        h.Cr0 = (v[VmcsField.HostCr0] & ~Cr0Kept) | (h.Cr0 & Cr0Kept);
+        h.Cr3 = v[VmcsField.HostCr3] & (ulong.MaxValue >> (64 - Capabilities.PhysicalBits));
+        h.Cr4 = (v[VmcsField.HostCr4] & (wide ? ulong.MaxValue : ~Cr4.Pcide)) | (wide ? Cr4.Pae : 0);
+        h.Dr7 = 0x400;
+        h.DebugCtl = 0;
+        h.SysenterCs = v[VmcsField.HostSysenterCs];
+        h.SysenterEsp = v[VmcsField.HostSysenterEsp];
+        h.SysenterEip = v[VmcsField.HostSysenterEip];
+        if ((exit & ExitControls.LoadEfer) != 0)
+        {
+            h.Efer = v[VmcsField.HostEfer];
+        }
+        else
+        {
+            h.Efer = (h.Efer & ~(Efer.Lma | Efer.Lme)) | (wide ? Efer.Lma | Efer.Lme : 0);
+        }
+
+        if ((exit & ExitControls.LoadPat) != 0)
+        {
+            h.Pat = v[VmcsField.HostPat];
+        }
+
+        if ((exit & ExitControls.LoadPerfGlobalCtrl) != 0)
+        {
+            h.PerfGlobalCtrl = v[VmcsField.HostPerfGlobalCtrl];
+        }
+
+        const uint Data = SegmentAttributes.P | SegmentAttributes.S | SegmentAttributes.Db | SegmentAttributes.G | 3;
+        HostSegment(h, SegmentRegister.Es, v[VmcsField.HostEsSelector], 0, Data);
+        HostSegment(h, SegmentRegister.Ss, v[VmcsField.HostSsSelector], 0, Data);
+        HostSegment(h, SegmentRegister.Ds, v[VmcsField.HostDsSelector], 0, Data);
+        HostSegment(h, SegmentRegister.Fs, v[VmcsField.HostFsSelector], v[VmcsField.HostFsBase], Data);
+        HostSegment(h, SegmentRegister.Gs, v[VmcsField.HostGsSelector], v[VmcsField.HostGsBase], Data);
+        h.Segment(SegmentRegister.Cs) = new SegmentState
+        {
+            Selector = v[VmcsField.HostCsSelector],
+            Limit = uint.MaxValue,
+            Attributes = SegmentAttributes.P | SegmentAttributes.S | SegmentAttributes.G | 11
+                | (wide ? SegmentAttributes.L : SegmentAttributes.Db),
+        };
+        h.Segment(SegmentRegister.Ldtr) = new SegmentState { Attributes = SegmentAttributes.Unusable };
+        h.Segment(SegmentRegister.Tr) = new SegmentState
+        {
+            Selector = v[VmcsField.HostTrSelector],
+            Base = v[VmcsField.HostTrBase],
+            Limit = 0x67,
+            Attributes = SegmentAttributes.P | 11,
+        };
+        h.Gdtr = new TableState { Base = v[VmcsField.HostGdtrBase], Limit = 0xFFFF };
+        h.Idtr = new TableState { Base = v[VmcsField.HostIdtrBase], Limit = 0xFFFF };
+        h.Rsp = v[VmcsField.HostRsp];
+        h.Rip = v[VmcsField.HostRip];
+        h.RFlags = Arch.RFlags.Reserved1;
+        return LoadExitMsrs();
+    }
+
+    private static void HostSegment(HostRegisters host, SegmentRegister register, ulong selector, ulong segmentBase, uint attributes)
+    {
+        ref SegmentState segment = ref host.Segment(register);
+        segment.Selector = selector;
+        segment.Base = segmentBase;
+        segment.Limit = uint.MaxValue;
+        segment.Attributes = attributes;
+    }
+
+    private bool AbortExit(VmxAbort abort)
+    {
+        Abort = abort;
+        Span<byte> bytes = stackalloc byte[4];
+        System.Buffers.Binary.BinaryPrimitives.WriteUInt32LittleEndian(bytes, (uint)abort);
+        _cpu.Memory.TryWrite(new Gpa(CurrentPointer + 4), bytes);
+        return false;
+    }
+
+    /// <summary>Notes an exit; the processor stops and <see cref="LeaveGuest"/> completes it.</summary>
+    private bool Note(in VmExit exit, SavedRf savedRf)
+    {
+        _exit = exit;
+        _savedRf = savedRf;
+        return true;
+    }
+
+    private bool NoteInstruction(ExitReason reason, int length, ulong qualification = 0, uint info = 0, ulong linear = 0) =>
+        Note(new VmExit((uint)reason, qualification, linear, InstructionLength: (uint)length, InstructionInfo: info), SavedRf.Clear);
+
+    // With the IDT-vectoring information of the event whose delivery the exit interrupts.
+    private bool NoteDuringDelivery(in VmExit exit, in GuestEvent? original, SavedRf savedRf)
+    {
+        if (original is not { } vectoring)
+        {
+            return Note(exit, savedRf);
+        }
+
+        return Note(
+            exit with
+            {
+                IdtVectoringInfo = new InterruptionInfo(vectoring.Information),
+                IdtVectoringError = vectoring.HasErrorCode ? vectoring.ErrorCode : 0,
+                InstructionLength = vectoring.IsSoftware ? vectoring.InstructionLength : exit.InstructionLength,
+            },
+            savedRf);
+    }
+}
