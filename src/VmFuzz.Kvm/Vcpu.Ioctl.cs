@@ -23,6 +23,12 @@ public sealed partial class Vcpu
         }
 
         result = ArchRun();
+        if (result == Stopped)
+        {
+            Host.LoadDepth--;
+            return result;
+        }
+
         if (Observer is { } observer && Path.Runs(Row.S05, this))
         {
             observer.OnUserspaceExit(this, KvmRun.ExitReason, result);

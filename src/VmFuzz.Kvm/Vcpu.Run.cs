@@ -8,13 +8,35 @@ public sealed partial class Vcpu
 {
     private int ArchRun()
     {
+        if (StoppedInGuest)
+        {
+            return GoOnInGuest();
+        }
+
         ulong mask = Host.SignalMask;
         if (SignalMask is { } runMask)
         {
             Host.SignalMask = runMask;
         }
 
-        int result = ArchRunMasked();
+        return FinishRun(ArchRunMasked(), mask);
+    }
+
+    private int GoOnInGuest()
+    {
+        StoppedInGuest = false;
+        return FinishRun(RunLoop(goOn: true), _maskBefore);
+    }
+
+    private int FinishRun(int result, ulong mask)
+    {
+        if (result == Stopped)
+        {
+            StoppedInGuest = true;
+            _maskBefore = mask;
+            return result;
+        }
+
         if (Path.Runs(Row.S10, this))
         {
             SaveRunState();
@@ -27,6 +49,17 @@ public sealed partial class Vcpu
 
         return result;
     }
+
+    /// <summary>
+    /// The run call returned in the middle of the guest because the machine asked the processor to stop; the next run
+    /// call goes on there. Not a result of KVM.
+    /// </summary>
+    public const int Stopped = -512;
+
+    private ulong _maskBefore;
+
+    /// <summary>Whether the last run call returned <see cref="Stopped"/>.</summary>
+    public bool StoppedInGuest { get; private set; }
 
     private int ArchRunMasked()
     {
@@ -82,15 +115,25 @@ public sealed partial class Vcpu
 
     private ulong RFlagsQuiet => Vmx.RFlags;
 
-    private int RunLoop()
+    private int RunLoop(bool goOn = false)
     {
-        LockSlots();
+        if (!goOn)
+        {
+            LockSlots();
+        }
 
         // S11: the virtual-APIC page is pinned here once there is an in-kernel irqchip.
         int result = 1;
         while (result > 0)
         {
-            result = MpState == MpState.Runnable && !AsyncPageHalted ? EnterOnce() : BlockOnce();
+            result = goOn ? FinishPass(goOn: true)
+                : MpState == MpState.Runnable && !AsyncPageHalted ? EnterOnce() : BlockOnce();
+            goOn = false;
+            if (result == Stopped)
+            {
+                return result;
+            }
+
             if (result <= 0 && Path.Runs(Row.S14, this))
             {
                 break;
