@@ -79,6 +79,20 @@ public sealed partial class Vcpu
     // S57: over 0 stay, 0 to userspace, below 0 an error.
     private int Conclude(ExitOutcome outcome, in VmExit exit)
     {
+        int result = Apply(outcome, exit);
+        return result > 0 && _debugTrapPending ? LeaveForDebugTrap() : result;
+    }
+
+    // A single step that userspace asked for, over an instruction that a handler completed.
+    private int LeaveForDebugTrap()
+    {
+        _debugTrapPending = false;
+        Kvm.Exits.ExceptionExit.LeaveWithDebug(this, Vector.Db, 0xFFFF_4FF0);
+        return 0;
+    }
+
+    private int Apply(ExitOutcome outcome, in VmExit exit)
+    {
         switch (outcome.Verdict)
         {
             case ExitVerdict.RetireInstruction:

@@ -26,7 +26,6 @@ public sealed partial class Vcpu : IStateful
         Emulator = new Emulator(this);
         MpState = index == 0 ? MpState.Runnable : MpState.Uninitialized;
         Vmx = new VmxVcpu(this, vmx);
-        ApicBase = 0xFEE0_0000 | (1 << 11) | (index == 0 ? 1UL << 8 : 0);
     }
 
     /// <summary>The VM.</summary>
@@ -66,7 +65,11 @@ public sealed partial class Vcpu : IStateful
     public uint Requests { get; private set; }
 
     /// <summary>IA32_APIC_BASE.</summary>
-    public ulong ApicBase { get; internal set; }
+    public unsafe ulong ApicBase
+    {
+        get => Processor.State->ApicBase;
+        internal set => Processor.State->ApicBase = value;
+    }
 
     /// <summary>Guest CR8 while the irqchip is in userspace, 0 to 15.</summary>
     public ulong Cr8 { get; internal set; }
