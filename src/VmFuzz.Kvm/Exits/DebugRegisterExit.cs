@@ -1,0 +1,83 @@
+using VmFuzz.Arch;
+using VmFuzz.Cpu;
+using VmFuzz.Vmx;
+
+namespace VmFuzz.Kvm.Exits;
+
+/// <summary>S86: MOV to and from debug registers, general detect, guest debugging (SDM "Debug Registers").</summary>
+internal static class DebugRegisterExit
+{
+    private const ulong GeneralDetect = 1UL << 13;
+
+    public static ExitOutcome Handle(Vcpu vcpu, in VmExit exit)
+    {
+        VmxVcpu vmx = vcpu.Vmx;
+        if (vmx.Cpl > 0)
+        {
+            vcpu.Queue(GuestFault.Gp());
+            return ExitOutcome.Resume;
+        }
+
+        ulong dr7 = vmx.Dr7;
+        if ((dr7 & GeneralDetect) != 0)
+        {
+            return Detect(vcpu, dr7);
+        }
+
+        DebugRegisterQualification q = new(exit.Qualification);
+        int register = q.Register;
+        if (register is 4 or 5)
+        {
+            if ((vmx.Cr4 & Cr4.De) != 0)
+            {
+                vcpu.Queue(GuestFault.Ud);
+                return ExitOutcome.Resume;
+            }
+
+            register += 2;
+        }
+
+        if (q.FromDr)
+        {
+            ulong read = register < 4 ? vmx.DebugAddresses[register] : register == 6 ? vmx.Dr6 : vmx.Dr7;
+            vcpu[q.Gpr] = vmx.Code64 ? read : (uint)read;
+            return ExitOutcome.RetireInstruction;
+        }
+
+        ulong value = vmx.Code64 ? vcpu[q.Gpr] : (uint)vcpu[q.Gpr];
+        if (register >= 6 && value >> 32 != 0)
+        {
+            vcpu.Queue(GuestFault.Gp());
+            return ExitOutcome.Resume;
+        }
+
+        switch (register)
+        {
+            case < 4:
+                vmx.DebugAddresses[register] = value;
+                break;
+            case 6:
+                vmx.Dr6 = (value & 0xE00F) | 0xFFFF_0FF0;
+                break;
+            default:
+                vmx.Dr7 = (value & 0xFFFF_2BFF) | 0x400;
+                break;
+        }
+
+        return ExitOutcome.RetireInstruction;
+    }
+
+    private static ExitOutcome Detect(Vcpu vcpu, ulong dr7)
+    {
+        const ulong Bd = 1UL << 13;
+        if ((vcpu.GuestDebug & GuestDebug.UseHardwareBreakpoints) != 0)
+        {
+            return ExceptionExit.LeaveWithDebug(vcpu, Vector.Db, vcpu.Vmx.Dr6 | Bd);
+        }
+
+        vcpu.Vmx.Dr7 = dr7 & ~GeneralDetect;
+        vcpu.Vmx.Dr6 = (vcpu.Vmx.Dr6 & ~0xFUL) | Bd;
+        vcpu.Events.QueueException(Vector.Db);
+        return ExitOutcome.Resume;
+    }
+}

@@ -1,0 +1,86 @@
+using VmFuzz.Arch;
+using VmFuzz.Cpu;
+using VmFuzz.Vmx;
+
+namespace VmFuzz.Kvm.Exits;
+
+/// <summary>S81: exceptions and NMIs.</summary>
+internal static class ExceptionExit
+{
+    private const ulong Dr6Traps = 0xF;
+
+    public static ExitOutcome Handle(Vcpu vcpu, in VmExit exit)
+    {
+        InterruptionInfo info = exit.InterruptionInfo;
+        if (info.Type == InterruptionType.Nmi)
+        {
+            return ExitOutcome.Resume;
+        }
+
+        byte vector = info.Vector;
+        bool software = info.Type is InterruptionType.SoftwareException or InterruptionType.PrivilegedSoftwareException;
+        if (exit.IdtVectoringInfo.Valid && vector != Vector.Pf && vector != Vector.Mc)
+        {
+            vcpu.KvmRun.SetInternalError(KvmInternalError.SimultaneousExceptions, $"exception {vector} during delivery",
+                exit.IdtVectoringInfo.Value, info.Value, exit.InterruptionError);
+            return ExitOutcome.ToUserspace;
+        }
+
+        switch (vector)
+        {
+            case Vector.Mc:
+                return ExitOutcome.Resume;
+            case Vector.Nm when !vcpu.Vmx.FpuActive:
+                vcpu.Vmx.ActivateFpu();
+                return ExitOutcome.Resume;
+            case Vector.Db:
+                return HandleDebug(vcpu, exit, software);
+            case Vector.Bp when (vcpu.GuestDebug & GuestDebug.UseSoftwareBreakpoints) != 0:
+                return LeaveWithDebug(vcpu, vector, vcpu.Vmx.Dr6);
+            case Vector.Pf:
+                vcpu.Queue(new GuestFault(Vector.Pf, exit.InterruptionError, exit.Qualification));
+                return ExitOutcome.Resume;
+            case Vector.Ud or Vector.Ac or Vector.Nm:
+                vcpu.Events.QueueException(vector, info.ErrorCodeValid, exit.InterruptionError);
+                return ExitOutcome.Resume;
+        }
+
+        vcpu.KvmRun.ExitReason = KvmExitReason.Exception;
+        vcpu.KvmRun.HardwareReason = info.Value;
+        return ExitOutcome.ToUserspace;
+    }
+
+    private static ExitOutcome HandleDebug(Vcpu vcpu, in VmExit exit, bool software)
+    {
+        const GuestDebug Mine = GuestDebug.SingleStep | GuestDebug.UseHardwareBreakpoints;
+        if ((vcpu.GuestDebug & Mine) != 0)
+        {
+            return LeaveWithDebug(vcpu, Vector.Db, exit.Qualification | 0xFFFF_0FF0);
+        }
+
+        if (software)
+        {
+            // INT1 completes: it pushes the address after it.
+            vcpu.Retire(exit.InstructionLength);
+        }
+
+        // SDM "Debug Exceptions": an exit leaves DR6 and DR7 to the hypervisor.
+        vcpu.Vmx.Dr6 = (vcpu.Vmx.Dr6 & ~Dr6Traps) | (exit.Qualification & 0xE00F) | 0xFFFF_0FF0;
+        ulong dr7 = vcpu.Vmx.Dr7;
+        if ((dr7 & (1 << 13)) != 0)
+        {
+            vcpu.Vmx.Dr7 = dr7 & ~(1UL << 13);
+        }
+
+        vcpu.Events.QueueException(Vector.Db);
+        return ExitOutcome.Resume;
+    }
+
+    internal static ExitOutcome LeaveWithDebug(Vcpu vcpu, byte vector, ulong dr6)
+    {
+        ulong based = vcpu.Vmx.Code64 ? 0 : vcpu.Vmx.GetSegment(SegmentRegister.Cs).Base;
+        vcpu.KvmRun.ExitReason = KvmExitReason.Debug;
+        vcpu.KvmRun.Debug = (vector, vcpu.Rip + based, dr6, vcpu.Vmx.Read(VmcsField.GuestDr7));
+        return ExitOutcome.ToUserspace;
+    }
+}

@@ -1,0 +1,152 @@
+using VmFuzz.Arch;
+using VmFuzz.Vmx;
+
+namespace VmFuzz.Kvm;
+
+// vmx_handle_exit: S76 to S80, then the table.
+public sealed partial class Vcpu
+{
+    /// <summary>
+    /// Feeds an exit to its handler without running the guest: a made or recorded one. What its IDT-vectoring
+    /// information says is queued again first, as after a real exit.
+    /// </summary>
+    /// <returns>Over 0: the guest would go on; 0: to userspace; below 0: a negated errno.</returns>
+    public int HandleExit(in VmExit exit)
+    {
+        Vmx.SetExit(exit);
+        CompleteInterrupts(exit.IdtVectoringInfo, exit.IdtVectoringError, exit.InstructionLength);
+        return HandleExit();
+    }
+
+    private int HandleExit()
+    {
+        if (Vmx.EmulationRequired && Path.Runs(Row.S76, this))
+        {
+            return Emulator.Emulate();
+        }
+
+        if (Vmx.Outcome is EntryOutcome.Unimplemented or EntryOutcome.Aborted or EntryOutcome.Halted)
+        {
+            KvmRun.SetInternalError(KvmInternalError.UnexpectedExitReason,
+                Vmx.Outcome == EntryOutcome.Unimplemented ? Processor.UnimplementedText : Vmx.Outcome.ToString(), (ulong)Vmx.Outcome);
+            return 0;
+        }
+
+        VmExit exit = Vmx.Exit;
+        if (Path.Runs(Row.S77, this) && LeavesForFailedEntry(exit))
+        {
+            return 0;
+        }
+
+        if (exit.IdtVectoringInfo.Valid && Path.Runs(Row.S78, this)
+            && exit.Basic is not (ExitReason.ExceptionOrNmi or ExitReason.EptViolation or ExitReason.TaskSwitch))
+        {
+            KvmRun.SetInternalError(KvmInternalError.DeliveryEvent, exit.Basic.ToString(), exit.IdtVectoringInfo.Value, exit.Reason);
+            return 0;
+        }
+
+        Vmx.EndSoftNmiBlocking();
+        ExitRow? row = Exits.Find((ushort)exit.Reason);
+        if (row is null || !Path.Runs(Row.S80, this))
+        {
+            KvmRun.ExitReason = KvmExitReason.Unknown;
+            KvmRun.HardwareReason = exit.Reason;
+            return 0;
+        }
+
+        return Conclude(row.Handler(this, exit), exit);
+    }
+
+    private bool LeavesForFailedEntry(in VmExit exit)
+    {
+        if (!Vmx.Failure.Succeeded)
+        {
+            KvmRun.ExitReason = KvmExitReason.FailEntry;
+            KvmRun.HardwareReason = Vmx.Read(VmcsField.VmInstructionError);
+            return true;
+        }
+
+        if (exit.IsEntryFailure)
+        {
+            KvmRun.ExitReason = KvmExitReason.FailEntry;
+            KvmRun.HardwareReason = exit.Reason;
+            return true;
+        }
+
+        return false;
+    }
+
+    // S57: over 0 stay, 0 to userspace, below 0 an error.
+    private int Conclude(ExitOutcome outcome, in VmExit exit)
+    {
+        int result = Apply(outcome, exit);
+        return result > 0 && _debugTrapPending ? LeaveForDebugTrap() : result;
+    }
+
+    // A single step that userspace asked for, over an instruction that a handler completed.
+    private int LeaveForDebugTrap()
+    {
+        _debugTrapPending = false;
+        Kvm.Exits.ExceptionExit.LeaveWithDebug(this, Vector.Db, 0xFFFF_4FF0);
+        return 0;
+    }
+
+    private int Apply(ExitOutcome outcome, in VmExit exit)
+    {
+        switch (outcome.Verdict)
+        {
+            case ExitVerdict.RetireInstruction:
+                Retire(exit.InstructionLength);
+                return 1;
+            case ExitVerdict.RetireToUserspace:
+                Retire(exit.InstructionLength);
+                return 0;
+            case ExitVerdict.ToUserspace:
+                return 0;
+            case ExitVerdict.Error:
+                return -outcome.Errno;
+            default:
+                return 1;
+        }
+    }
+
+    /// <summary>skip_emulated_instruction: RIP moves on, shadows end, a single step traps, the instruction counts.</summary>
+    internal void Retire(uint length)
+    {
+        ulong next = Vmx.Rip + length;
+        Vmx.Rip = Vmx.Code64 ? next : (uint)next;
+        FinishInstruction(Vmx.RFlags);
+    }
+
+    /// <summary>The rest of completing an instruction whose RIP is set already.</summary>
+    /// <param name="flagsBefore">RFLAGS before the instruction: its TF decides about the trap.</param>
+    internal void FinishInstruction(ulong flagsBefore)
+    {
+        Vmx.InterruptShadow = 0;
+        if ((Vmx.RFlags & Arch.RFlags.Rf) != 0)
+        {
+            Vmx.RFlags &= ~Arch.RFlags.Rf;
+        }
+
+        Processor.RetireEmulated(1);
+        if ((flagsBefore & Arch.RFlags.Tf) != 0)
+        {
+            RaiseSingleStep();
+        }
+    }
+
+    private void RaiseSingleStep()
+    {
+        const ulong Bs = 1UL << 14;
+        if ((GuestDebug & GuestDebug.SingleStep) != 0)
+        {
+            _debugTrapPending = true;
+            return;
+        }
+
+        Vmx.Dr6 = (Vmx.Dr6 & ~0xFUL) | Bs;
+        Events.QueueException(Vector.Db);
+    }
+
+    private bool _debugTrapPending;
+}
