@@ -12,6 +12,9 @@ public sealed unsafe class ProcessorState : IStateful
     /// <summary>Id of RIP.</summary>
     public const ushort Rip = 16;
 
+    /// <summary>Id of the retired count.</summary>
+    public const ushort Retired = 92;
+
     /// <summary>Id of RFLAGS.</summary>
     public const ushort RFlagsId = 17;
 
@@ -144,7 +147,7 @@ public sealed unsafe class ProcessorState : IStateful
         Add(89, "activity", &state.Activity, 8);
         Add(90, "pending-debug", &state.PendingDebug, 8);
         rows.Add(new Row(new StateField(91, "nmi-pending", 8), OffsetNmi));
-        rows.Add(new Row(new StateField(92, "retired", 8), OffsetRetired));
+        rows.Add(new Row(new StateField(Retired, "retired", 8), OffsetRetired));
         for (int i = 0; i < 4; i++)
         {
             Add(96 + i, $"pdpte{i}", &state.Pdpte[i], 8);

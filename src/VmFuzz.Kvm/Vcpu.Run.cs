@@ -279,7 +279,7 @@ public sealed partial class Vcpu
     }
 
     /// <summary>Applies one input; kinds without a meaning here are ignored.</summary>
-    internal void Apply(in Input input)
+    public void Apply(in Input input)
     {
         switch (input.Kind)
         {

@@ -1,10 +1,11 @@
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
+using VmFuzz.Kvm;
 
 namespace VmFuzz.Machines;
 
 /// <summary>Watches a machine: what the recorder writes and the replayer compares.</summary>
-public interface IMachineObserver : IInputObserver, IProcessorObserver
+public interface IMachineObserver : IInputObserver, IProcessorObserver, IKvmObserver
 {
     /// <summary>The guest wrote a byte to its console.</summary>
     void OnConsole(byte value);

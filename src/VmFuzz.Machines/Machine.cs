@@ -81,6 +81,9 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     /// <summary>The part that is in charge of the processor.</summary>
     internal IAccelerator Root { get; private protected set; } = null!;
 
+    /// <summary>The hypervisor's part, when the accelerator is kvm.</summary>
+    public KvmAccelerator? Kvm => Root as KvmAccelerator;
+
     /// <summary>The interrupt controller that devices drive.</summary>
     public abstract IInterruptController InterruptController { get; }
 
@@ -276,7 +279,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     /// <summary>Puts the accelerator in place once memory and devices stand.</summary>
     private protected void Start()
     {
-        Root = new BareAccelerator(this);
+        Root = UnderHypervisor ? new KvmAccelerator(this) : new BareAccelerator(this);
         AddComponents(Root.Components);
     }
 

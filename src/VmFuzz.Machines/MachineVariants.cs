@@ -1,4 +1,5 @@
 using VmFuzz.Cpu;
+using VmFuzz.Kvm;
 
 namespace VmFuzz.Machines;
 
@@ -10,4 +11,7 @@ public sealed record MachineVariants
 
     /// <summary>Instruction rows; null for the default.</summary>
     public InstructionTable? Instructions { get; init; }
+
+    /// <summary>Changes the options of the VM (run path, exit table); null for the product's own.</summary>
+    public Func<VmOptions, VmOptions>? Kvm { get; init; }
 }

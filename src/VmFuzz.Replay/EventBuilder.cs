@@ -1,7 +1,9 @@
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
+using VmFuzz.Kvm;
 using VmFuzz.Machines;
 using VmFuzz.Trace;
+using VmFuzz.Vmx;
 
 namespace VmFuzz.Replay;
 
@@ -14,6 +16,7 @@ public abstract class EventBuilder : IMachineObserver
     private readonly TraceEvent _event = new();
     private readonly TraceEvent _consoleEvent = new();
     private readonly byte[] _console = new byte[4096];
+    private readonly ControlTracker? _controls;
     private int _consoleCount;
     private ulong _exits;
 
@@ -21,7 +24,8 @@ public abstract class EventBuilder : IMachineObserver
     protected EventBuilder(Machine machine)
     {
         Machine = machine;
-        Tracker = new StateTracker(machine.Components, static c => ((int)c.Component & 0xF) <= 1 && (int)c.Component >= (int)ComponentId.Processor);
+        Tracker = new StateTracker(machine.Components, static c => c is ProcessorState);
+        _controls = machine.Kvm is { } kvm ? new ControlTracker(kvm.Vmx.Current) : null;
     }
 
     /// <summary>The machine.</summary>
@@ -61,6 +65,87 @@ public abstract class EventBuilder : IMachineObserver
         e.Rip = returnRip;
         e.Digest = TakeDigest();
         Counts.Delivered++;
+        Emit(e);
+    }
+
+    /// <inheritdoc/>
+    public void OnEntry(Vcpu vcpu, in EntryRecord entry)
+    {
+        FlushConsole();
+        TraceEvent e = Begin(TraceEventKind.Entry);
+        e.EntryFlags = entry.Emulates ? TraceEntryFlags.Emulated : 0;
+        if (entry.Injected.Valid)
+        {
+            e.InterruptionInfo = entry.Injected.Value;
+            e.ErrorCode = entry.Injected.ErrorCodeValid ? entry.ErrorCode : 0;
+            e.InstructionLength = entry.InstructionLength;
+        }
+
+        _controls?.AddChanges(e);
+        Counts.Entries++;
+        Emit(e);
+    }
+
+    /// <inheritdoc/>
+    public void OnExit(Vcpu vcpu, in VmExit exit, ulong rip)
+    {
+        FlushConsole();
+        TraceEvent e = Begin(TraceEventKind.Exit);
+        e.Rip = rip;
+        e.ExitReason = exit.Reason;
+        e.Qualification = exit.Qualification;
+        e.InstructionLength = exit.InstructionLength;
+        e.InterruptionInfo = exit.InterruptionInfo.Value;
+        e.ErrorCode = exit.InterruptionError;
+        e.GuestLinear = exit.GuestLinear;
+        e.GuestPhysical = exit.GuestPhysical;
+        e.IdtVectoringInfo = exit.IdtVectoringInfo.Value;
+        e.IdtErrorCode = exit.IdtVectoringError;
+        e.InstructionInfo = exit.InstructionInfo;
+        e.Digest = TakeDigest();
+        foreach (ref readonly StateChange change in Tracker.Changes)
+        {
+            // RIP and the retired count stand in fields of their own.
+            if (change.Field is not (ProcessorState.Rip or ProcessorState.Retired))
+            {
+                e.AddDelta((ushort)change.Component, change.Field, change.Value);
+            }
+        }
+
+        Counts.Exits++;
+        Emit(e);
+    }
+
+    /// <inheritdoc/>
+    public void OnInjected(Vcpu vcpu, InterruptionInfo info, uint errorCode, bool again)
+    {
+        FlushConsole();
+        TraceEvent e = Begin(TraceEventKind.Injected);
+        e.InterruptionInfo = info.Value;
+        e.ErrorCode = info.ErrorCodeValid ? errorCode : 0;
+        e.Rip = vcpu.Rip;
+        e.Digest = TakeDigest();
+        Counts.Injected++;
+        Emit(e);
+    }
+
+    /// <inheritdoc/>
+    public void OnUserspaceExit(Vcpu vcpu, KvmExitReason reason, int result)
+    {
+        FlushConsole();
+        TraceEvent e = Begin(TraceEventKind.UserspaceExit);
+        e.UserspaceReason = (uint)reason;
+        e.Errno = result;
+        Emit(e);
+    }
+
+    /// <inheritdoc/>
+    public void OnRequest(Vcpu vcpu, Request request, bool served)
+    {
+        FlushConsole();
+        TraceEvent e = Begin(TraceEventKind.Request);
+        e.RequestNumber = (uint)request;
+        e.RequestPhase = served ? TraceRequestPhase.Served : TraceRequestPhase.Raised;
         Emit(e);
     }
 

@@ -1,0 +1,130 @@
+using VmFuzz.Arch;
+using VmFuzz.Kvm;
+using VmFuzz.Vmx;
+
+namespace VmFuzz.Machines;
+
+/// <summary>The guest runs in a VM of the C# hypervisor; devices and loader stand in its userspace.</summary>
+public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisposable
+{
+    private readonly Machine _machine;
+    private readonly Vmm _vmm;
+
+    internal KvmAccelerator(Machine machine)
+    {
+        _machine = machine;
+        Vmx = new VmxUnit(machine.Processor);
+        var options = VmOptions.Default with { ExitCost = machine.Options.ExitCost };
+        Vm = new KvmSystem().CreateVm(machine.Memory, machine.Clock, this, machine.Variants.Kvm?.Invoke(options) ?? options);
+        Vm.MapMachine();
+        Vcpu = Vm.CreateVcpu(machine.Processor, Vmx);
+        _vmm = new Vmm(Vcpu, machine.Bus, machine.InterruptController, this);
+    }
+
+    /// <summary>The VT-x unit of the processor.</summary>
+    public VmxUnit Vmx { get; }
+
+    /// <summary>The VM.</summary>
+    public Vm Vm { get; }
+
+    /// <summary>Its VCPU.</summary>
+    public Vcpu Vcpu { get; }
+
+    IStateful[] IAccelerator.Components => [Vm, Vcpu, Vcpu.Host, Vmx.Current];
+
+    bool IVmmHost.StopRequested
+    {
+        get
+        {
+            if (_machine.MatchedSerial)
+            {
+                _machine.StopOnMatch();
+            }
+
+            return _machine.Stop.Kind != MachineStopKind.None;
+        }
+    }
+
+    void IAccelerator.Run()
+    {
+        while (_machine.Stop.Kind == MachineStopKind.None)
+        {
+            switch (_vmm.Run())
+            {
+                case VmmStop.Requested:
+                    if (Vcpu.StopRequested)
+                    {
+                        _machine.ApplyDeviceInput(new Input(InputKind.Stop));
+                    }
+
+                    break;
+                case VmmStop.Halted:
+                    _machine.RequestStop(new MachineStop(MachineStopKind.Halted, $"the guest halted and nothing can wake it, at RIP 0x{Vcpu.Rip:x}"));
+                    break;
+                case VmmStop.Shutdown:
+                    _machine.RequestStop(new MachineStop(MachineStopKind.Shutdown, $"triple fault at RIP 0x{Vcpu.Rip:x}"));
+                    break;
+                default:
+                    _machine.RequestStop(new MachineStop(MachineStopKind.HypervisorError, Failure()));
+                    break;
+            }
+
+            if (_machine.Processor.UnimplementedText.Length != 0)
+            {
+                _machine.RequestStop(new MachineStop(MachineStopKind.Unimplemented, _machine.Processor.UnimplementedText));
+            }
+        }
+    }
+
+    void IAccelerator.Poll(ulong retired)
+    {
+        _machine.Clock.Events.RunDue(_machine.Clock.Now);
+        if (_machine.Processor.Door.NextDue <= retired)
+        {
+            _machine.TakeInputs(InputPoint.Boundary);
+        }
+
+        _vmm.LinesChanged();
+    }
+
+    void IAccelerator.Apply(in Input input)
+    {
+        switch (input.Kind)
+        {
+            case InputKind.Interrupt or InputKind.ConsoleByte or InputKind.Stop:
+                _machine.ApplyDeviceInput(input);
+                break;
+            default:
+                Vcpu.Apply(input);
+                break;
+        }
+    }
+
+    void IAccelerator.Observe(IMachineObserver? observer) => Vcpu.Observer = observer;
+
+    bool IVmmHost.Idle() => _machine.Idle();
+
+    bool IVmmHost.TakeInputs(InputPoint point) => _machine.TakeInputs(point);
+
+    void IVirtualTime.Charge(ulong nanoseconds)
+    {
+        _machine.Clock.Add(nanoseconds);
+        _machine.Processor.RecomputeLimit();
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => Vmx.Dispose();
+
+    private string Failure()
+    {
+        KvmRun run = Vcpu.KvmRun;
+        return run.ExitReason switch
+        {
+            KvmExitReason.FailEntry => $"VM entry failed: hardware reason 0x{run.HardwareReason:x}{Check()}, at RIP 0x{Vcpu.Rip:x}",
+            KvmExitReason.InternalError => $"KVM internal error {run.InternalError}: {run.InternalText}, at RIP 0x{Vcpu.Rip:x}",
+            _ => $"userspace exit {run.ExitReason} cannot be completed, at RIP 0x{Vcpu.Rip:x}",
+        };
+
+        string Check() => Vmx.FailedCheck.Length == 0 ? "" : $", check {Vmx.FailedCheck}";
+    }
+}
