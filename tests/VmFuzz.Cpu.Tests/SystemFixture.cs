@@ -44,7 +44,7 @@ internal sealed unsafe class SystemFixture : IBus, IClock, IInputSource, IDispos
             "system-tests",
             (CpuFeatures)ulong.MaxValue & ~CpuFeatures.La57,
             40,
-            [new(1, 0, false, 0x306C3, 0, 1 << 21, 1 << 9), new(0xD, 0, true, 7, 0, 0, 0)]);
+            [new(0, 0, false, 0xD, 0, 0, 0), new(1, 0, false, 0x306C3, 0, 1 << 21, 1 << 9), new(0xD, 0, true, 7, 0, 0, 0)]);
         Cpu = new Processor(model, _memory, this, this, this);
     }
 
