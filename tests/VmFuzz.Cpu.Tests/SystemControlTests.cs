@@ -73,6 +73,18 @@ public sealed unsafe class SystemControlTests
     }
 
     [Fact]
+    public void Invlpg_OfALargePage_DropsAllOfIt()
+    {
+        using SystemFixture f = new SystemFixture().Long();
+        Assert.True(f.Cpu.ReadLinear(0xA000, 8, out _));
+        Assert.True(f.Cpu.ReadLinear(0xB000, 8, out _));
+        f.Write(0x12000, 8, 0);
+        f.Cpu[Gpr.Rax] = 0xA000;
+        f.Completes(0x0F, 0x01, 0x38);
+        Assert.False(f.Cpu.ReadLinear(0xB000, 8, out _));
+    }
+
+    [Fact]
     public void MovToCr3_ReservedBits_IsGeneralProtection()
     {
         using SystemFixture f = new SystemFixture().Long();

@@ -99,6 +99,16 @@ public sealed unsafe class SystemSegmentTests
     }
 
     [Fact]
+    public void Lss_Loaded_HasNoShadow()
+    {
+        using SystemFixture f = new SystemFixture().Protected32();
+        f.Write(0xA000, 4, 0x7100);
+        f.Write(0xA004, 2, SystemFixture.Data0);
+        f.Completes(0x0F, 0xB2, 0x25, 0x00, 0xA0, 0x00, 0x00);
+        Assert.Equal((0x7100UL, 0UL), (f.Cpu[Gpr.Rsp], f.State->Interruptibility));
+    }
+
+    [Fact]
     public void PopSs_WithFault_LeavesTheStack()
     {
         using SystemFixture f = new SystemFixture().Protected32();
