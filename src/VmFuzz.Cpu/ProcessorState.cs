@@ -182,6 +182,8 @@ public sealed unsafe class ProcessorState : IStateful
         Add(126, "mxcsr", &state.Mxcsr, 8);
         Add(127, "x87", state.X87, 128);
         Add(128, "ymm", state.Ymm, 512);
+        Add(129, "spec_ctrl", &state.SpecCtrl, 8);
+        Add(130, "mcg_status", &state.McgStatus, 8);
         return rows.ToImmutable();
 
         void Add(int id, string name, void* at, int width) =>

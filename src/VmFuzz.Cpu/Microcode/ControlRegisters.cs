@@ -287,7 +287,8 @@ internal static unsafe class ControlRegisters
             return cpu.Exit();
         }
 
-        cpu.FlushTlbPage(linear);
+        // Entries are kept in 4 KiB pieces, and one instruction drops a large page whole: drop everything.
+        cpu.FlushTlb();
         return ExecResult.NextAndLook;
     }
 

@@ -65,9 +65,10 @@ internal static class Segments
         return Loaded(cpu, register);
     }
 
-    private static unsafe ExecResult Loaded(Processor cpu, SegmentRegister register)
+    // MOV SS and POP SS shadow the next instruction; LSS does not.
+    private static unsafe ExecResult Loaded(Processor cpu, SegmentRegister register, bool shadow = true)
     {
-        if (register == SegmentRegister.Ss)
+        if (register == SegmentRegister.Ss && shadow)
         {
             cpu.State->Interruptibility |= 2;
         }
@@ -122,6 +123,6 @@ internal static class Segments
         }
 
         cpu.WriteGpr(ins.Op0Register, offset);
-        return Loaded(cpu, register);
+        return Loaded(cpu, register, shadow: false);
     }
 }
