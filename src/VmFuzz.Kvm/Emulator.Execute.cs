@@ -61,6 +61,12 @@ internal sealed partial class Emulator
             case Mnemonic.Movaps or Mnemonic.Movups or Mnemonic.Movdqa or Mnemonic.Movdqu or Mnemonic.Movapd or Mnemonic.Movupd:
             case Mnemonic.Movntdq or Mnemonic.Movntps:
                 return VectorMove(ins);
+            case Mnemonic.Retf:
+                return FarReturn(ins);
+            case Mnemonic.Jmp:
+                return FarJump(ins);
+            case Mnemonic.Ltr:
+                return LoadTaskRegister(ins);
             default:
                 return Step.Unknown;
         }
@@ -70,7 +76,7 @@ internal sealed partial class Emulator
     {
         if (ins.Op0Kind == OpKind.Register && ins.Op0Register is >= Register.ES and <= Register.GS)
         {
-            return Step.Unknown;
+            return MoveToSegment(ins);
         }
 
         int size = SizeOf(ins, 0);

@@ -133,6 +133,7 @@ internal sealed partial class Emulator
         _readAt = 0;
         _writeCount = 0;
         _writeBytes = 0;
+        _loadsSegment = false;
         switch (Execute(_instruction))
         {
             case Step.Done:
@@ -197,6 +198,11 @@ internal sealed partial class Emulator
             {
                 _vcpu[(Gpr)i] = _gprs[i];
             }
+        }
+
+        if (_loadsSegment)
+        {
+            _vcpu.Vmx.SetSegment(_loadedRegister, _loaded);
         }
 
         if (_flags != before)
