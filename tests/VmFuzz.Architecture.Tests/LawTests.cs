@@ -62,11 +62,13 @@ public sealed class LawTests
     public void AllowedStatics_AgainstTheAssemblies_AllExist()
     {
         var fields = new HashSet<string>(StringComparer.Ordinal);
+        var types = new HashSet<string>(StringComparer.Ordinal);
         foreach (Layer layer in Layer.All)
         {
             using AssemblyDefinition assembly = Assemblies.Read(layer.Name);
             foreach (TypeDefinition type in assembly.MainModule.GetTypes())
             {
+                types.Add(type.FullName);
                 fields.UnionWith(type.Fields.Where(static f => f.IsStatic).Select(f => $"{type.FullName}::{f.Name}"));
                 fields.UnionWith(type.Properties.Select(p => $"{type.FullName}::{p.Name}"));
             }
@@ -74,5 +76,7 @@ public sealed class LawTests
 
         Assert.All(StaticRules.Allowed, row => Assert.Contains(row.Key, fields));
         Assert.All(StaticRules.Allowed, static row => Assert.NotEmpty(row.Value));
+        Assert.All(StaticRules.AllowedTypes, row => Assert.Contains(row.Key, types));
+        Assert.All(StaticRules.AllowedTypes, static row => Assert.NotEmpty(row.Value));
     }
 }

@@ -128,6 +128,25 @@ public sealed class RuleTests
         Assert.Equal(3, SumInHashOrder(new Dictionary<int, int> { [1] = 2 }));
     }
 
+    [Fact]
+    public void HashOrder_CompiledLinq_IsFoundUnlessItSorts()
+    {
+        using AssemblyDefinition self = Assemblies.Read("VmFuzz.Architecture.Tests");
+        string[] found = [.. SymbolRules.FindHashOrder(self, Made)];
+        Assert.Contains(found, static line => line.Contains(nameof(FirstOfSet), StringComparison.Ordinal));
+        Assert.Contains(found, static line => line.Contains(nameof(FirstOfKeys), StringComparison.Ordinal));
+        Assert.DoesNotContain(found, static line => line.Contains(nameof(SmallestOfSet), StringComparison.Ordinal));
+        Assert.Equal(4, FirstOfSet([4]));
+        Assert.Equal(1, FirstOfKeys(new Dictionary<int, string> { [1] = "" }));
+        Assert.Equal(4, SmallestOfSet([5, 4]));
+    }
+
+    private static int FirstOfSet(HashSet<int> set) => set.First();
+
+    private static int FirstOfKeys(Dictionary<int, string> table) => table.Keys.First();
+
+    private static int SmallestOfSet(HashSet<int> set) => set.Order().ToArray()[0];
+
     private static int SumInHashOrder(Dictionary<int, int> table)
     {
         int sum = 0;

@@ -34,6 +34,15 @@ internal static class StaticRules
         {
         });
 
+    /// <summary>Types of ours that never change although the rule does not see it: the type, and the reason.</summary>
+    public static readonly ImmutableSortedDictionary<string, string> AllowedTypes = ImmutableSortedDictionary.CreateRange(
+        StringComparer.Ordinal,
+        new Dictionary<string, string>(StringComparer.Ordinal)
+        {
+            ["VmFuzz.Cpu.InstructionTable"] = "Its index by mnemonic is private, filled by the constructor and only read afterwards; an array for speed.",
+            ["VmFuzz.Vmx.EntryChecks"] = "Its arrays are private, filled by the constructor and only read afterwards; arrays for speed.",
+        });
+
     public static IEnumerable<string> Find(AssemblyDefinition assembly, Layer layer)
     {
         if (layer.Ambient)
@@ -113,20 +122,20 @@ internal static class StaticRules
         }
 
         string open = type.GetElementType().FullName;
-        if (ImmutableTypes.Contains(open, StringComparer.Ordinal) || IsDelegate(type))
+        if (ImmutableTypes.Contains(open, StringComparer.Ordinal) || IsDelegate(type) || AllowedTypes.ContainsKey(open))
         {
             return null;
         }
 
         TypeDefinition? definition = type.Resolve();
+        if (definition is { IsEnum: true })
+        {
+            return null;
+        }
+
         if (definition is null || !IsOurs(definition))
         {
             return $"{type.FullName} is not known to be immutable";
-        }
-
-        if (definition.IsEnum)
-        {
-            return null;
         }
 
         if (definition.IsInterface || (definition.IsAbstract && !definition.IsSealed && !HasOnlyReadOnlyFields(definition)))
