@@ -334,4 +334,17 @@ public sealed unsafe class ExitTests
         Assert.Equal(1UL, f.Cpu.State->Gpr[2]);
         Assert.Equal(f.Cpu.Tsc & 0xFFFF_FFFF, f.Cpu.State->Gpr[0]);
     }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void MovToCr0_WithoutFixedNe_IsGeneralProtection(bool keepNe)
+    {
+        using GuestFixture f = new();
+        // MOV RAX, CR0; AND AL, mask; MOV CR0, RAX; HLT.
+        f.Code(0x0F, 0x20, 0xC0, 0x24, (byte)(keepNe ? 0xFF : 0xDF), 0x0F, 0x22, 0xC0, 0xF4);
+        VmExit exit = f.Enter();
+        Assert.Equal(ExitReason.Hlt, exit.Basic);
+        Assert.Equal(keepNe ? 0x1008UL : GuestFixture.Handlers + (Vector.Gp * 16), f.Vmcs[VmcsField.GuestRip]);
+    }
 }
