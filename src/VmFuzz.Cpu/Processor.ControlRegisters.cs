@@ -110,7 +110,8 @@ public sealed unsafe partial class Processor
     {
         CpuState* s = _state;
         ulong changed = value ^ s->Cr4;
-        bool bad = (value & ~Cr4Mask) != 0;
+        // In non-root operation VMXE stays set underneath whatever the guest is shown.
+        bool bad = (value & ~(Cr4Mask | (NonRoot is null ? 0 : Cr4.Vmxe))) != 0;
         if (LongMode)
         {
             bad |= (value & Cr4.Pae) == 0 || (changed & Cr4.La57) != 0;
