@@ -32,6 +32,9 @@ public sealed class HostRegisters
     /// <summary>RFLAGS.</summary>
     public ulong RFlags { get; set; } = Arch.RFlags.Reserved1;
 
+    /// <summary>Whether the instruction before the entry was MOV SS or POP SS (VM-instruction error 26). An exit clears it.</summary>
+    public bool BlockedByMovSs { get; set; }
+
     /// <summary>GDTR.</summary>
     public TableState Gdtr { get; set; }
 

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
@@ -17,7 +18,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     internal const int DirtyWords = VmcsFieldInfo.SlotCount / 64;
     private const ushort LaunchedId = 0xF000;
 
-    private static readonly StateField[] StateFields = MakeFields();
+    private static readonly ImmutableArray<StateField> StateFields = [.. MakeFields()];
 
     private ulong* _values;
     private readonly int _vcpu;
@@ -58,6 +59,23 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public bool Has(VmcsField field, ulong bits) => (this[field] & bits) == bits;
 
+    /// <summary>The slots, for code that moves many fields.</summary>
+    internal ulong* Slots => _values;
+
+    /// <summary>Adds dirty bits of one word: the fields of one width and one area.</summary>
+    internal void AddDirty(int word, ulong bits) => _values[VmcsFieldInfo.SlotCount + word] |= bits;
+
+    /// <summary>Stores one field of a word whose dirty bits the caller collects. The value must fit the field.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void Store(ulong* slots, int slot, ulong value, ref ulong dirty)
+    {
+        if (slots[slot] != value)
+        {
+            slots[slot] = value;
+            dirty |= 1UL << (slot & 63);
+        }
+    }
+
     /// <summary>One word of dirty bits: fields changed since <see cref="ClearDirty"/>.</summary>
     internal ulong Dirty(int word) => _values[VmcsFieldInfo.SlotCount + word];
 
@@ -86,7 +104,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     public ComponentId Component => ComponentId.Vmcs + (ushort)(_vcpu * 16);
 
     /// <inheritdoc/>
-    public ReadOnlySpan<StateField> Fields => StateFields;
+    public ReadOnlySpan<StateField> Fields => StateFields.AsSpan();
 
     /// <inheritdoc/>
     public void ReadField(int index, Span<byte> destination)

@@ -273,6 +273,7 @@ public sealed record VmcsFieldInfo(VmcsField Field, int Index, VmcsFieldConditio
     }
 
     /// <summary>Place of a field in a storage of <see cref="SlotCount"/>: computed from the encoding, without a table.</summary>
+    [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.AggressiveInlining)]
     internal static int Slot(VmcsField field)
     {
         uint e = (uint)field;

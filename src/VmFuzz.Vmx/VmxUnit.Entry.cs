@@ -42,6 +42,12 @@ public sealed unsafe partial class VmxUnit
             return EntryOutcome.Failed;
         }
 
+        if (Host.BlockedByMovSs)
+        {
+            failure = Fail(VmxInstructionError.EntryBlockedByMovSs);
+            return EntryOutcome.Failed;
+        }
+
         if (launch == _vmcs.Launched)
         {
             failure = Fail(launch ? VmxInstructionError.VmlaunchNonClear : VmxInstructionError.VmresumeNonLaunched);
