@@ -19,6 +19,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     private readonly List<IStateful> _components = [];
     private ulong _nextSync = SyncDistance;
     private MachineStop _stop;
+    private MachineSnapshot? _start;
     private bool _disposed;
 
     /// <summary>Puts a machine together.</summary>
@@ -94,6 +95,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             ? new PcMachine(options, inputs, variants)
             : new FlatMachine(options, inputs, variants);
         machine.Memory.Commit();
+        machine._start = new MachineSnapshot(machine);
         return machine;
     }
 
@@ -106,12 +108,28 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Root.Observe(observer);
     }
 
-    /// <summary>Runs until the machine stops. May be called once.</summary>
+    /// <summary>Runs until the machine stops. To run again, <see cref="Reset"/> it first.</summary>
     public MachineStop Run()
     {
         Root.Run();
         Observer?.OnEnd(_stop);
         return _stop;
+    }
+
+    /// <summary>
+    /// Puts the machine back to its start state; costs what the run wrote. Decoded code is kept, translations are not.
+    /// The input source is the caller's to rewind or replace.
+    /// </summary>
+    public void Reset()
+    {
+        Memory.Reset();
+        _start!.Restore(this);
+        Bus.ForgetFloating();
+        _match.Reset();
+        _stop = default;
+        _nextSync = SyncDistance;
+        ConsoleLength = 0;
+        ConsoleHash = 0;
     }
 
     /// <summary>Ends the run; the first reason counts.</summary>

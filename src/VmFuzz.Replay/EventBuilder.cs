@@ -24,7 +24,7 @@ public abstract class EventBuilder : IMachineObserver
     protected EventBuilder(Machine machine)
     {
         Machine = machine;
-        Tracker = new StateTracker(machine.Components, static c => c is ProcessorState);
+        Tracker = new StateTracker(machine.Components);
         _controls = machine.Kvm is { } kvm ? new ControlTracker(kvm.Vmx.Current) : null;
     }
 

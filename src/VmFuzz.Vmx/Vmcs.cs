@@ -28,7 +28,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     public Vmcs(int vcpu = 0)
     {
         _vcpu = vcpu;
-        _values = (ulong*)NativeMemory.AllocZeroed((VmcsFieldInfo.SlotCount + DirtyWords) * sizeof(ulong));
+        _values = (ulong*)NativeMemory.AllocZeroed((VmcsFieldInfo.SlotCount + (2 * DirtyWords)) * sizeof(ulong));
         MarkAllDirty();
     }
 
@@ -79,7 +79,47 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     /// <summary>One word of dirty bits: fields changed since <see cref="ClearDirty"/>.</summary>
     internal ulong Dirty(int word) => _values[VmcsFieldInfo.SlotCount + word];
 
-    internal void ClearDirty() => new Span<ulong>(_values + VmcsFieldInfo.SlotCount, DirtyWords).Clear();
+    /// <summary>The fields are checked. What was dirty stays known as touched until somebody takes it.</summary>
+    internal void ClearDirty()
+    {
+        ulong* dirty = _values + VmcsFieldInfo.SlotCount;
+        for (int i = 0; i < DirtyWords; i++)
+        {
+            dirty[DirtyWords + i] |= dirty[i];
+            dirty[i] = 0;
+        }
+    }
+
+    /// <summary>
+    /// Finds the fields that may have changed since the last call; those written but equal are listed too.
+    /// </summary>
+    /// <param name="fields">Receives indices into <see cref="Fields"/>, ascending by slot; as long as that list.</param>
+    /// <returns>How many.</returns>
+    public int TakeTouched(Span<short> fields)
+    {
+        ulong* dirty = _values + VmcsFieldInfo.SlotCount;
+        int count = 0;
+        fields[count++] = 0;
+        for (int i = 0; i < DirtyWords; i++)
+        {
+            ulong bits = dirty[i] | dirty[DirtyWords + i];
+            dirty[DirtyWords + i] = 0;
+            while (bits != 0)
+            {
+                int index = VmcsFieldInfo.IndexOfSlot((i * 64) + System.Numerics.BitOperations.TrailingZeroCount(bits));
+                bits &= bits - 1;
+                if (index >= 0)
+                {
+                    fields[count++] = (short)(index + 1);
+                }
+            }
+        }
+
+        return count;
+    }
+
+    /// <summary>The value of a field by its index in <see cref="Fields"/>.</summary>
+    public ulong ReadWord(int index) => index == 0 ? Launched ? 1UL : 0 : this[VmcsFieldInfo.All[index - 1].Field];
 
     /// <summary>Makes the next entry evaluate every check.</summary>
     public void MarkAllDirty() => new Span<ulong>(_values + VmcsFieldInfo.SlotCount, DirtyWords).Fill(ulong.MaxValue);

@@ -280,6 +280,9 @@ public sealed record VmcsFieldInfo(VmcsField Field, int Index, VmcsFieldConditio
         return (int)(((e >> 5) & 0x300) | ((e >> 4) & 0xC0) | ((e >> 1) & 0x3F));
     }
 
+    /// <summary>Index of the row of a slot, or -1.</summary>
+    internal static int IndexOfSlot(int slot) => BySlot[slot];
+
     /// <summary>Number of slots.</summary>
     internal const int SlotCount = 1024;
 
