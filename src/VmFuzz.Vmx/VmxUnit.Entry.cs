@@ -82,13 +82,7 @@ public sealed unsafe partial class VmxUnit
             _vmcs.Launched = true;
         }
 
-        _pin = (uint)_vmcs[VmcsField.PinBasedControls];
-        _primary = (uint)_vmcs[VmcsField.PrimaryControls];
-        _secondary = SecondaryOf(_vmcs);
-        InGuest = true;
-        _cpu.NonRoot = this;
-        _cpu.SecondStage = (_secondary & SecondaryControls.EnableEpt) != 0 ? this : null;
-        PrepareTranslations();
+        BecomeGuest();
         _state->Stop = StopKind.None;
         _cpu.StateChanged();
         Observer?.OnEntry(launch);
