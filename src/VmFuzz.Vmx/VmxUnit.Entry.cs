@@ -86,6 +86,7 @@ public sealed unsafe partial class VmxUnit
         _state->Stop = StopKind.None;
         _cpu.StateChanged();
         Observer?.OnEntry(launch);
+        bool injects = (_vmcs[VmcsField.EntryInterruptionInfo] >> 31) != 0;
         if (!Inject())
         {
             StopKind stop = _state->Stop;
@@ -101,6 +102,7 @@ public sealed unsafe partial class VmxUnit
             }
         }
 
+        StartStepping(injects);
         return Continue(out exit);
     }
 
@@ -131,6 +133,7 @@ public sealed unsafe partial class VmxUnit
     /// </summary>
     public void Abandon()
     {
+        StopStepping();
         InGuest = false;
         _cpu.NonRoot = null;
         _cpu.SecondStage = null;

@@ -60,9 +60,11 @@ public sealed unsafe partial class VmxUnit : IStateful
     public void Restored()
     {
         _tlbCr0 = ulong.MaxValue;
+        StopStepping();
         if (InGuest)
         {
             BecomeGuest();
+            StartStepping(injected: false);
         }
         else
         {
