@@ -7,7 +7,7 @@ namespace VmFuzz.Vmx;
 /// The registers of the modelled host processor while C# code is in root operation: an exit loads them from the
 /// host-state area; an entry takes from them what the VMCS does not load.
 /// </summary>
-public sealed class HostRegisters
+public sealed partial class HostRegisters : IStateful
 {
     private readonly SegmentState[] _segments = new SegmentState[8];
 

@@ -82,16 +82,11 @@ public sealed unsafe partial class VmxUnit
             _vmcs.Launched = true;
         }
 
-        _pin = (uint)_vmcs[VmcsField.PinBasedControls];
-        _primary = (uint)_vmcs[VmcsField.PrimaryControls];
-        _secondary = SecondaryOf(_vmcs);
-        InGuest = true;
-        _cpu.NonRoot = this;
-        _cpu.SecondStage = (_secondary & SecondaryControls.EnableEpt) != 0 ? this : null;
-        PrepareTranslations();
+        BecomeGuest();
         _state->Stop = StopKind.None;
         _cpu.StateChanged();
         Observer?.OnEntry(launch);
+        bool injects = (_vmcs[VmcsField.EntryInterruptionInfo] >> 31) != 0;
         if (!Inject())
         {
             StopKind stop = _state->Stop;
@@ -107,6 +102,7 @@ public sealed unsafe partial class VmxUnit
             }
         }
 
+        StartStepping(injects);
         return Continue(out exit);
     }
 
@@ -137,6 +133,7 @@ public sealed unsafe partial class VmxUnit
     /// </summary>
     public void Abandon()
     {
+        StopStepping();
         InGuest = false;
         _cpu.NonRoot = null;
         _cpu.SecondStage = null;

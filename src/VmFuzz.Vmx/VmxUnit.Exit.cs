@@ -20,6 +20,7 @@ public sealed unsafe partial class VmxUnit
 
     private EntryOutcome LeaveGuest(out VmExit exit)
     {
+        StopStepping();
         SaveGuest();
         RecordExit();
         _tlbCr0 = _state->Cr0;

@@ -292,7 +292,7 @@ public sealed unsafe partial class VmxUnit
     /// <inheritdoc/>
     public bool Window()
     {
-        if (_pendingMtf)
+        if (_pendingMtf || Stepped())
         {
             _pendingMtf = false;
             return Note(new VmExit((uint)ExitReason.MonitorTrapFlag), SavedRf.Keep);

@@ -347,4 +347,42 @@ public sealed unsafe class ExitTests
         Assert.Equal(ExitReason.Hlt, exit.Basic);
         Assert.Equal(keepNe ? 0x1008UL : GuestFixture.Handlers + (Vector.Gp * 16), f.Vmcs[VmcsField.GuestRip]);
     }
+
+    [Fact]
+    public void MonitorTrapFlag_EachEntry_RunsOneInstruction()
+    {
+        using GuestFixture f = new();
+        // NOP; UD2 (delivered: exit before the handler); and a jump to itself.
+        f.Code(0x90, 0x0F, 0x0B);
+        f.Vmcs[VmcsField.PrimaryControls] |= PrimaryControls.MonitorTrapFlag;
+        VmExit mtf = new((uint)ExitReason.MonitorTrapFlag);
+        Assert.Equal(mtf, f.Enter());
+        Assert.Equal(0x1001UL, f.Vmcs[VmcsField.GuestRip]);
+        Assert.Equal(mtf, f.Enter(launch: false));
+        Assert.Equal(GuestFixture.Handlers + (Vector.Ud * 16), f.Vmcs[VmcsField.GuestRip]);
+        f.Write(GuestFixture.Handlers + (Vector.Ud * 16), 0xFEEB);
+        Assert.Equal(mtf, f.Enter(launch: false));
+        Assert.Equal(2UL, f.Cpu.Retired);
+        Assert.Same(f, f.Cpu.Boundary);
+    }
+
+    [Fact]
+    public void MonitorTrapFlag_Injection_ExitsBeforeHandler()
+    {
+        using GuestFixture f = new();
+        f.Vmcs[VmcsField.PrimaryControls] |= PrimaryControls.MonitorTrapFlag;
+        f.Vmcs[VmcsField.EntryInterruptionInfo] = 0x8000_0306;
+        Assert.Equal(new VmExit((uint)ExitReason.MonitorTrapFlag), f.Enter());
+        Assert.Equal(GuestFixture.Handlers + (Vector.Ud * 16), f.Vmcs[VmcsField.GuestRip]);
+        Assert.Equal(0UL, f.Cpu.Retired);
+    }
+
+    [Fact]
+    public void OtherEvent_Injected_ExitsAtOnce()
+    {
+        using GuestFixture f = new();
+        f.Vmcs[VmcsField.EntryInterruptionInfo] = 0x8000_0700;
+        Assert.Equal(new VmExit((uint)ExitReason.MonitorTrapFlag), f.Enter());
+        Assert.Equal(0x1000UL, f.Vmcs[VmcsField.GuestRip]);
+    }
 }
