@@ -30,7 +30,15 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
     /// <summary>Its VCPU.</summary>
     public Vcpu Vcpu { get; }
 
-    IStateful[] IAccelerator.Components => [Vm, Vcpu, Vcpu.Host, Vmx.Current];
+    IStateful[] IAccelerator.Components => [Vmx.Current];
+
+    IStateful[] IAccelerator.InnerComponents => [Vm, Vmx, Vmx.Host, Vcpu.Host, Vcpu];
+
+    void IAccelerator.Restored()
+    {
+        Vmx.Restored();
+        _machine.Processor.StateChanged();
+    }
 
     bool IVmmHost.StopRequested
     {

@@ -17,6 +17,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
 
     private readonly ConsoleMatch _match;
     private readonly List<IStateful> _components = [];
+    private readonly List<IStateful> _inner = [];
     private ulong _nextSync = SyncDistance;
     private MachineStop _stop;
     private MachineSnapshot? _start;
@@ -58,8 +59,18 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     /// <summary>The processor.</summary>
     public Processor Processor { get; }
 
-    /// <summary>Everything that has state besides memory, in a fixed order.</summary>
+    /// <summary>What every digest covers, in a fixed order: registers, VMCS, devices, time, consumed inputs.</summary>
     public IReadOnlyList<IStateful> Components => _components;
+
+    /// <summary>What only snapshots and the digest at the end cover: the hypervisor's own state and the modelled host.</summary>
+    public IReadOnlyList<IStateful> InnerComponents => _inner;
+
+    /// <summary>Brings derived state up to date after fields of components were set from outside.</summary>
+    public void StateRestored()
+    {
+        Root.Restored();
+        Processor.StateChanged();
+    }
 
     /// <summary>Watches the run.</summary>
     public IMachineObserver? Observer { get; private set; }
@@ -124,6 +135,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     {
         Memory.Reset();
         _start!.Restore(this);
+        StateRestored();
         Bus.ForgetFloating();
         _match.Reset();
         _stop = default;
@@ -299,6 +311,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     {
         Root = UnderHypervisor ? new KvmAccelerator(this) : new BareAccelerator(this);
         AddComponents(Root.Components);
+        _inner.AddRange(Root.InnerComponents);
     }
 
     private void Sync()

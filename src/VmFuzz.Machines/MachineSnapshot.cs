@@ -14,7 +14,7 @@ internal sealed class MachineSnapshot
     {
         _processor = new ProcessorSnapshot(machine.Processor);
         var parts = new List<Part>();
-        foreach (IStateful component in machine.Components)
+        foreach (IStateful component in machine.Components.Concat(machine.InnerComponents))
         {
             if (component is not ProcessorState)
             {

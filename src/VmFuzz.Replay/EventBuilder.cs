@@ -185,7 +185,7 @@ public abstract class EventBuilder : IMachineObserver
     {
         FlushConsole();
         TraceEvent e = Begin(TraceEventKind.End);
-        e.Digest = TakeDigest();
+        e.Digest = TakeDigest() + new StateTracker(Machine.InnerComponents).Digest;
         Machine.Processor.FlushWriteTlb();
         e.MemoryDigest = Machine.Memory.Digest();
         e.InputsHash = Machine.Processor.Door.Hash;
