@@ -125,6 +125,7 @@ public unsafe class EnterTests
     }
 
     [Fact]
+    [Trait("row", "S44")]
     [Trait("row", "S45")]
     [Trait("row", "S75")]
     public void Cancels_AnySequence_LoseAndDoubleNothing()
@@ -201,7 +202,7 @@ public unsafe class EnterTests
     [Fact]
     [Trait("row", "S39")]
     [Trait("row", "S83")]
-    [Trait("row", "S74")]
+    [Trait("row", "S33")]
     public void SecondNmi_WaitsForTheWindowAfterIret()
     {
         using TestVm vm = new(c => { c.nop(); c.hlt(); });
@@ -279,6 +280,7 @@ public unsafe class EnterTests
         vm.Vcpu.Interrupt(0x31);
         vm.Vm.Mmu.FailNextLoad = true;
         Assert.Equal(-Errno.ENOMEM, vm.Vcpu.Run());
+        Assert.Empty(vm.Exits);
         Assert.True(vm.Vcpu.Events.Interrupt.Pending);
         Assert.Equal(0x31, vm.Vcpu.Events.Interrupt.Vector);
         Assert.False(vm.Vcpu.Vmx.Injection.Valid);
@@ -299,6 +301,12 @@ public unsafe class EnterTests
         vm.Vcpu.Apply(new Input(InputKind.PageReady, 1));
         vm.RunTo();
         Assert.Equal(1UL, vm.Processor.Retired);
+
+        // The next absent page halts again: readiness was consumed.
+        vm.Vcpu.Rip = TestVm.Code;
+        vm.Vcpu.Apply(new Input(InputKind.PageAbsent, 2));
+        Assert.Equal(-Errno.EINTR, vm.Vcpu.Run());
+        Assert.True(vm.Vcpu.AsyncPageHalted);
     }
 
     [Fact]
@@ -411,6 +419,53 @@ public unsafe class EnterTests
 
     [Fact]
     [Trait("row", "S61")]
+    public void Pass_WithoutChanges_WritesNoField()
+    {
+        using TestVm vm = new(c => c.hlt());
+        vm.RunTo();
+        vm.Vcpu.Rip = TestVm.Code;
+        vm.Input(InputPoint.BeforeEntry, InputKind.HostVector, 0x55);
+        vm.RunTo();
+        Assert.Equal(ExitReason.ExternalInterrupt, vm.Exits[^2].Basic);
+        Assert.Equal(vm.WritesAtExit[^2], vm.WritesAtExit[^1]);
+    }
+
+    [Fact]
+    [Trait("row", "S68")]
+    public void GeneralRegisters_AreSwitched_WhateverTheHostLeft()
+    {
+        using TestVm vm = new(c => c.hlt());
+        ulong seed = 99;
+        GprFile file = default;
+        for (int i = 0; i < 16; i++)
+        {
+            file[i] = i == (int)Gpr.Rsp ? 0x8000 : Next(ref seed);
+            vm.Vcpu[(Gpr)i] = file[i];
+            vm.Processor.State->Gpr[i] = 0xBAD;
+        }
+
+        vm.RunTo();
+        for (int i = 0; i < 16; i++)
+        {
+            Assert.Equal(file[i], vm.Vcpu[(Gpr)i]);
+        }
+    }
+
+    [Fact]
+    [Trait("row", "S37")]
+    public void Init_OfTheBootProcessor_RestartsIt()
+    {
+        using TestVm vm = new(c => c.hlt());
+        vm.Load(0x2000, [0xF4]);
+        vm.Load(6 * 4, [0, 0x20, 0, 0]);
+        vm.Vcpu.Apply(new Input(InputKind.Init));
+        vm.RunTo(); // nothing is at the reset vector: bytes of ones are #UD
+        Assert.Equal(0x2001UL, vm.Vcpu.Rip);
+        Assert.Equal(0x6000_0010UL, vm.Vcpu.Vmx.Cr0);
+    }
+
+    [Fact]
+    [Trait("row", "S61")]
     [Trait("row", "S66")]
     [Trait("row", "S70")]
     [Trait("row", "S65")]
@@ -494,6 +549,7 @@ public unsafe class EnterTests
         vm.Input(InputPoint.Signal, InputKind.Signal);
         Assert.Equal(-Errno.EINTR, vm.Vcpu.Run());
         Assert.Equal(0UL, vm.Processor.Retired);
+        Assert.Equal(0UL, vm.Vcpu.Stats.Cancelled);
         Assert.Empty(vm.Entries);
     }
 

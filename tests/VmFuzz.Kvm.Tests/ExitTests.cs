@@ -169,6 +169,19 @@ public class ExitTests
     }
 
     [Fact]
+    [Trait("row", "S74")]
+    public void FaultOfIret_BlocksNmisAgain()
+    {
+        using TestVm vm = new(c => c.hlt());
+        InterruptionInfo info = new(new InterruptionInfo(InterruptionType.HardwareException, Vector.Pf, true).Value | InterruptionInfo.NmiUnblockingBit);
+        Assert.Equal(1, vm.Vcpu.HandleExit(new VmExit((uint)ExitReason.ExceptionOrNmi, InterruptionInfo: info)));
+        Assert.True(vm.Vcpu.Vmx.NmiMasked);
+        vm.Vcpu.Vmx.NmiMasked = false;
+        vm.Vcpu.HandleExit(new VmExit((uint)ExitReason.Cpuid, InstructionLength: 2));
+        Assert.False(vm.Vcpu.Vmx.NmiMasked);
+    }
+
+    [Fact]
     [Trait("row", "S73")]
     [Trait("row", "S81")]
     public void HostNmi_RunsTheHostsHandlerOnce()
