@@ -278,8 +278,34 @@ public sealed partial class Vcpu
         }
     }
 
-    /// <summary>Applies one input; kinds without a meaning here are ignored.</summary>
+    /// <summary>
+    /// Receives the inputs that are a machine's rather than a VCPU's (interrupts, console bytes, stop) when they come at
+    /// a point of the run path; null applies them here.
+    /// </summary>
+    public Action<Input>? ForwardInput { get; set; }
+
+    /// <summary>
+    /// Applies one input, from whichever thread it came: a VCPU in the guest is kicked out to look at it. Kinds without
+    /// a meaning here are ignored.
+    /// </summary>
     public void Apply(in Input input)
+    {
+        if (input.Kind is (InputKind.Interrupt or InputKind.ConsoleByte or InputKind.Stop) && ForwardInput is { } forward)
+        {
+            forward(input);
+        }
+        else
+        {
+            ApplyHere(input);
+        }
+
+        if (Mode == VcpuMode.InGuest && (Requests != 0 || Host.NeedResched))
+        {
+            Kick();
+        }
+    }
+
+    private void ApplyHere(in Input input)
     {
         switch (input.Kind)
         {

@@ -257,6 +257,7 @@ public class GuestRunTests
 
     [Fact]
     [Trait("row", "S87")]
+    [Trait("row", "S80")]
     public void Cpuid_AnswersFromTheModel()
     {
         using TestVm vm = new(c =>

@@ -13,6 +13,7 @@ internal sealed unsafe class TestVm : IBus, IClock, IVirtualTime, IInputSource, 
 
     private readonly Queue<(InputPoint Point, Input Input)> _inputs = new();
     private ulong _added;
+    private int _consulted;
 
     public TestVm(Action<Assembler>? code = null, VmOptions? options = null, int bits = 16)
     {
@@ -58,6 +59,8 @@ internal sealed unsafe class TestVm : IBus, IClock, IVirtualTime, IInputSource, 
     public List<EntryRecord> Entries { get; } = [];
 
     public List<VmExit> Exits { get; } = [];
+
+    public List<ulong> WritesAtExit { get; } = [];
 
     public Dictionary<ushort, uint> Ports { get; } = [];
 
@@ -169,6 +172,11 @@ internal sealed unsafe class TestVm : IBus, IClock, IVirtualTime, IInputSource, 
     public bool TryTake(InputPoint point, in Position at, out Input input)
     {
         input = default;
+        if (++_consulted > 200_000)
+        {
+            Assert.Fail("the run path does not come to an end");
+        }
+
         if (_inputs.TryPeek(out (InputPoint Point, Input Input) next) && next.Point == point)
         {
             input = _inputs.Dequeue().Input;
@@ -199,6 +207,7 @@ internal sealed unsafe class TestVm : IBus, IClock, IVirtualTime, IInputSource, 
     public void OnExit(Vcpu vcpu, in VmExit exit, ulong rip)
     {
         Exits.Add(exit);
+        WritesAtExit.Add(vcpu.Vmx.Writes);
         Log.Add($"exit {exit.Basic} {exit.Qualification:x} at {rip:x}");
     }
 
