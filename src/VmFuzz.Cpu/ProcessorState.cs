@@ -21,6 +21,9 @@ public sealed unsafe class ProcessorState : IStateful
     private static readonly ImmutableArray<Row> Rows = Build();
     private static readonly ImmutableArray<StateField> FieldTable = [.. Rows.Select(static row => row.Field)];
 
+    /// <summary>All fields, for those who have no processor at hand.</summary>
+    public static ReadOnlySpan<StateField> List => FieldTable.AsSpan();
+
     private readonly Processor _processor;
 
     internal ProcessorState(Processor processor) => _processor = processor;
