@@ -28,6 +28,8 @@ internal static class CommandTree
         root.Add(Run(host, help));
         root.Add(Record(host, help));
         root.Add(Replay(host, help));
+        root.Add(Trace(host, help));
+        root.Add(DoctorOf(host, help));
         foreach (Option option in root.Options)
         {
             if (option is HelpOption { Action: HelpAction standard } helpOption)
@@ -102,6 +104,68 @@ internal static class CommandTree
         command.Add(truncated);
         command.Add(json);
         command.SetAction(parsed => ReplayCommand.Execute(host, parsed.GetValue(file)!, parsed.GetValue(compare), parsed.GetValue(truncated), parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command Trace(Host host, Dictionary<Command, string> help)
+    {
+        var command = new Command("trace", "Look into a trace without running it.");
+        help[command] = """
+            vmfuzz trace info boot.vmtrace
+            vmfuzz trace dump boot.vmtrace --from 100 --to 120
+            """;
+        command.Add(TraceInfo(host, help));
+        command.Add(TraceDump(host, help));
+        return command;
+    }
+
+    private static Command TraceInfo(Host host, Dictionary<Command, string> help)
+    {
+        var command = new Command("info", "Say what a trace is: whole or not, engine, machine, images, events by kind, exits by reason.");
+        help[command] = """
+            vmfuzz trace info boot.vmtrace
+            vmfuzz trace info boot.vmtrace --json
+            """;
+        var file = new Argument<string>("FILE") { Description = "The trace." };
+        Option<bool> json = JsonOption("The same as one JSON object.");
+        command.Add(file);
+        command.Add(json);
+        command.SetAction(parsed => TraceCommands.Info(host, parsed.GetValue(file)!, parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command TraceDump(Host host, Dictionary<Command, string> help)
+    {
+        var command = new Command("dump", "Show events, one a line: number, VCPU, retired instructions, kind, fields.");
+        help[command] = """
+            vmfuzz trace dump boot.vmtrace --from 100 --to 120
+            vmfuzz trace dump boot.vmtrace --kind entry,exit
+            vmfuzz trace dump boot.vmtrace --kind input --json
+            """;
+        var file = new Argument<string>("FILE") { Description = "The trace." };
+        var from = new Option<string>("--from") { HelpName = "N", Description = "First event to show." };
+        var to = new Option<string>("--to") { HelpName = "N", Description = "Last event to show." };
+        var kind = new Option<string[]>("--kind") { HelpName = "KIND", Description = $"Show only these: {string.Join(", ", VmFuzz.Trace.TraceSchema.Rows.Select(static r => r.Name))}. Separated by commas, or given several times." };
+        Option<bool> json = JsonOption("JSON Lines: one object an event.");
+        command.Add(file);
+        command.Add(from);
+        command.Add(to);
+        command.Add(kind);
+        command.Add(json);
+        command.SetAction(parsed => TraceCommands.Dump(host, parsed.GetValue(file)!, parsed.GetValue(from), parsed.GetValue(to), parsed.GetValue(kind) ?? [], parsed.GetValue(json)));
+        return command;
+    }
+
+    private static Command DoctorOf(Host host, Dictionary<Command, string> help)
+    {
+        var command = new Command("doctor", "Show what is here and what it is for, and test the engine: ten instructions recorded and replayed.");
+        help[command] = """
+            vmfuzz doctor
+            vmfuzz doctor --json
+            """;
+        Option<bool> json = JsonOption("The same as one JSON object.");
+        command.Add(json);
+        command.SetAction(parsed => Doctor.Execute(host, parsed.GetValue(json)));
         return command;
     }
 
