@@ -102,12 +102,15 @@ internal static class Doctor
     private static string[] OnPath(string program) =>
         [.. (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Where(static p => p.Length != 0).Select(p => Path.Combine(p, program))];
 
-    private static Check Python()
+    // Another python may come first on the path than the one that Debian's packages are for.
+    private static Check Python() => PythonOf("python3") is { State: "found" } first ? first : PythonOf("/usr/bin/python3");
+
+    private static Check PythonOf(string python)
     {
         const string purpose = "reads traces without this project (Debian: python3-msgpack)";
         try
         {
-            using var process = Process.Start(new ProcessStartInfo("python3")
+            using var process = Process.Start(new ProcessStartInfo(python)
             {
                 ArgumentList = { "-c", "import msgpack; print(*msgpack.version, sep='.')" },
                 UseShellExecute = false,
@@ -117,7 +120,7 @@ internal static class Doctor
             string version = process.StandardOutput.ReadToEnd().Trim();
             process.WaitForExit();
             return process.ExitCode == 0
-                ? new Check("python3-msgpack", version, "found", purpose)
+                ? new Check("python3-msgpack", $"{version} of {python}", "found", purpose)
                 : new Check("python3-msgpack", "-", "missing", purpose);
         }
         catch (System.ComponentModel.Win32Exception)
