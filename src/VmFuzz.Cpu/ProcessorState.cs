@@ -26,6 +26,8 @@ public sealed unsafe class ProcessorState : IStateful
     private static readonly short RFlagsIndex = IndexOf(OffsetRFlags);
     private static readonly short RetiredIndex = IndexOf(OffsetRetired);
     private static readonly short NmiIndex = IndexOf(OffsetNmi);
+    /// <summary>All fields, for those who have no processor at hand.</summary>
+    public static ReadOnlySpan<StateField> List => FieldTable.AsSpan();
 
     private readonly Processor _processor;
 
