@@ -30,12 +30,13 @@ internal sealed record GuestRun(MachineStop Stop, string Output, ulong Retired)
 }
 
 /// <summary>
-/// NMIs, interrupts and typed bytes at positions that a seed chooses, and random values. A distance of 0 leaves only the
-/// random values.
+/// NMIs, interrupts and typed bytes at positions that a seed chooses, and random values. Positions are counts of retired
+/// instructions, whoever is in charge. A distance of 0 leaves only the random values.
 /// </summary>
 internal sealed class ScriptedInputs(int distance, ulong seed = 1) : IInputSource
 {
-    private ulong _state = seed * 0x9E37_79B9_7F4A_7C15;
+    private ulong _events = seed * 0x9E37_79B9_7F4A_7C15;
+    private ulong _random = (seed * 0x9E37_79B9_7F4A_7C15) ^ 1;
     private ulong _next = distance == 0 ? ulong.MaxValue : 1;
 
     public int Nmis { get; private set; }
@@ -51,16 +52,16 @@ internal sealed class ScriptedInputs(int distance, ulong seed = 1) : IInputSourc
         input = default;
         if (point == InputPoint.Random)
         {
-            input = new Input(InputKind.Random, Next(), 1);
+            input = new Input(InputKind.Random, Step(ref _random), 1);
             return true;
         }
 
-        if (at.Retired < _next)
+        if (point != InputPoint.Boundary || at.Retired < _next)
         {
             return false;
         }
 
-        _next = at.Retired + 1 + (Next() % (ulong)distance);
+        _next += 1 + (Next() % (ulong)distance);
         switch (Next() % 3)
         {
             case 0:
@@ -80,11 +81,13 @@ internal sealed class ScriptedInputs(int distance, ulong seed = 1) : IInputSourc
         return true;
     }
 
-    private ulong Next()
+    private ulong Next() => Step(ref _events);
+
+    private static ulong Step(ref ulong state)
     {
-        _state ^= _state << 13;
-        _state ^= _state >> 7;
-        _state ^= _state << 17;
-        return _state * 0x2545_F491_4F6C_DD1D;
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        return state * 0x2545_F491_4F6C_DD1D;
     }
 }
