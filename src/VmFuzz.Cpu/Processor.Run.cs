@@ -15,7 +15,7 @@ public sealed unsafe partial class Processor
         CpuState* s = _state;
         s->PendingLink = null;
         s->Attention |= AttentionBits.Limit | AttentionBits.Events;
-        for (;;)
+        for (; ; )
         {
             if (s->Budget <= 0 || (s->Attention & AttentionBits.Limit) != 0)
             {
@@ -96,7 +96,7 @@ public sealed unsafe partial class Processor
         }
 
         ExecHandler handler = Instructions.Rows[reference->Row].Handler;
-        for (;;)
+        for (; ; )
         {
             switch (handler(this, reference->Instruction))
             {

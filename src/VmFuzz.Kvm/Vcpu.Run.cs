@@ -319,7 +319,9 @@ public sealed partial class Vcpu
                 Raise(Request.Event);
                 break;
             case InputKind.Nmi:
+                // Who sends an event to a VCPU in guest mode kicks it out, or the event would wait for the next exit.
                 Events.QueueNmi();
+                Kick();
                 break;
             case InputKind.Interrupt:
                 // Without an in-kernel irqchip only userspace may queue, and only when the guest can take it.
@@ -332,10 +334,12 @@ public sealed partial class Vcpu
             case InputKind.Init:
                 _initPending = true;
                 Raise(Request.Event);
+                Kick();
                 break;
             case InputKind.Sipi:
                 _sipiVector = (int)(input.Value & 0xFF);
                 Raise(Request.Event);
+                Kick();
                 break;
             case InputKind.HostVector:
                 Host.RaiseVector((byte)input.Value);
