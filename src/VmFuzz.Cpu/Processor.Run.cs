@@ -213,7 +213,8 @@ public sealed unsafe partial class Processor
             s->Flags &= ~RFlags.Rf;
         }
 
-        if ((before & RFlags.Tf) != 0)
+        // Delivery of a software interrupt clears TF and takes no trap with it.
+        if ((before & RFlags.Tf) != 0 && block->References[0].Instruction.FlowControl != FlowControl.Interrupt)
         {
             s->PendingDebug |= StepDr6;
         }
@@ -298,7 +299,8 @@ public sealed unsafe partial class Processor
             return false;
         }
 
-        if (NmiPending && (s->Interruptibility & (8 | 2 | 1)) == 0)
+        bool blocked = (s->Interruptibility & 8) != 0 && NonRoot is not { VirtualNmis: true };
+        if (NmiPending && !blocked && shadow == 0)
         {
             if (NonRoot is { } nmiPolicy && nmiPolicy.Nmi())
             {

@@ -35,6 +35,9 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     /// <summary>Launch state: false is clear, true is launched.</summary>
     public bool Launched { get; set; }
 
+    /// <summary>Moves whenever a control field changes.</summary>
+    public ulong ControlsVersion { get; private set; } = 1;
+
     /// <summary>A field, raw.</summary>
     public ulong this[VmcsField field]
     {
@@ -51,6 +54,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
             {
                 _values[slot] = value;
                 _values[VmcsFieldInfo.SlotCount + (slot >> 6)] |= 1UL << (slot & 63);
+                ControlsVersion += ((uint)field & 0xC00) == 0 ? 1UL : 0;
             }
         }
     }
@@ -122,7 +126,11 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     public ulong ReadWord(int index) => index == 0 ? Launched ? 1UL : 0 : this[VmcsFieldInfo.All[index - 1].Field];
 
     /// <summary>Makes the next entry evaluate every check.</summary>
-    public void MarkAllDirty() => new Span<ulong>(_values + VmcsFieldInfo.SlotCount, DirtyWords).Fill(ulong.MaxValue);
+    public void MarkAllDirty()
+    {
+        new Span<ulong>(_values + VmcsFieldInfo.SlotCount, DirtyWords).Fill(ulong.MaxValue);
+        ControlsVersion++;
+    }
 
     /// <summary>Copies every field and the launch state.</summary>
     public void CopyFrom(Vmcs other)

@@ -268,6 +268,9 @@ public sealed unsafe partial class VmxUnit
     }
 
     /// <inheritdoc/>
+    public bool VirtualNmis => Pin(PinBasedControls.VirtualNmis);
+
+    /// <inheritdoc/>
     public bool Nmi() => Pin(PinBasedControls.NmiExiting) && Note(
         new VmExit((uint)ExitReason.ExceptionOrNmi, InterruptionInfo: new InterruptionInfo(InterruptionType.Nmi, Vector.Nmi)),
         SavedRf.Keep);
