@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Collections.Immutable;
 using VmFuzz.Arch;
 
 namespace VmFuzz.Devices;
@@ -21,7 +22,7 @@ public sealed class EventQueue : IEventQueue, IStateful, IVersioned
     public const int ImageSize = Capacity * EntrySize;
 
     private const int EntrySize = 12;
-    private static readonly StateField[] FieldTable = [new(0, "image", ImageSize)];
+    private static readonly ImmutableArray<StateField> FieldTable = [new(0, "image", ImageSize)];
     private readonly Entry[] _entries = new Entry[Capacity];
     private readonly List<IEventTarget> _targets = [];
     private int _count;

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Collections.Immutable;
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
 
@@ -11,7 +12,7 @@ public sealed partial class HostRegisters
     private const int Tables = Scalars + 1;
     private const int Segments = Tables + 4;
 
-    private static readonly StateField[] StateFields = MakeFields();
+    private static readonly ImmutableArray<StateField> StateFields = [.. MakeFields()];
 
     /// <summary>Number of the VCPU, for the component's number.</summary>
     public int Vcpu { get; init; }
@@ -20,7 +21,7 @@ public sealed partial class HostRegisters
     public ComponentId Component => ComponentId.HostCpu + (ushort)(Vcpu * 16);
 
     /// <inheritdoc/>
-    public ReadOnlySpan<StateField> Fields => StateFields;
+    public ReadOnlySpan<StateField> Fields => StateFields.AsSpan();
 
     /// <inheritdoc/>
     public void ReadField(int index, Span<byte> destination) => BinaryPrimitives.WriteUInt64LittleEndian(destination, Get(index));

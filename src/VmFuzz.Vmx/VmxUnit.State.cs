@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Collections.Immutable;
 using VmFuzz.Arch;
 
 namespace VmFuzz.Vmx;
@@ -6,7 +7,7 @@ namespace VmFuzz.Vmx;
 // VMX state outside the VMCS. The VMCS and the host's registers are components of their own.
 public sealed unsafe partial class VmxUnit : IStateful
 {
-    private static readonly StateField[] UnitFields =
+    private static readonly ImmutableArray<StateField> UnitFields =
     [
         new(1, "VmxonPointer", 8),
         new(2, "CurrentPointer", 8),
@@ -19,7 +20,7 @@ public sealed unsafe partial class VmxUnit : IStateful
     public ComponentId Component => ComponentId.Vmx + (ushort)(_cpu.Index * 16);
 
     /// <inheritdoc/>
-    public ReadOnlySpan<StateField> Fields => UnitFields;
+    public ReadOnlySpan<StateField> Fields => UnitFields.AsSpan();
 
     /// <inheritdoc/>
     public void ReadField(int index, Span<byte> destination)
