@@ -67,8 +67,8 @@ internal static class RunCommand
             TracePath = output,
             TraceEvents = writer is null ? 0 : writer.Count + 1,
             TraceBytes = writer?.Length ?? 0,
-            Digest = recorder?.Tracker.Digest,
-            MemoryDigest = recorder is null ? null : machine.Memory.Digest(),
+            Digest = recorder?.EndDigest,
+            MemoryDigest = recorder?.EndMemoryDigest,
             State = arguments.DumpState ? StateDump.Of(machine) : null,
             Status = broken ? ExitStatus.EngineBug : StatusOf(stop, arguments),
         };

@@ -9,6 +9,5 @@ internal static class MicrocodeRows
     [
         .. Microcode.IntegerRows.All,
         .. Microcode.SystemRows.All,
-        .. Microcode.VmxRows.Rows,
     ];
 }
