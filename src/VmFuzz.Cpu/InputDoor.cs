@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using VmFuzz.Arch;
 
 namespace VmFuzz.Cpu;
@@ -14,7 +15,7 @@ public interface IInputObserver
 /// </summary>
 public sealed class InputDoor : IStateful
 {
-    private static readonly StateField[] FieldTable =
+    private static readonly ImmutableArray<StateField> FieldTable =
     [
         new(0, "inputs", 8),
         new(1, "hash", 8),
@@ -61,7 +62,7 @@ public sealed class InputDoor : IStateful
     public ComponentId Component => ComponentId.Door;
 
     /// <inheritdoc/>
-    public ReadOnlySpan<StateField> Fields => FieldTable;
+    public ReadOnlySpan<StateField> Fields => FieldTable.AsSpan();
 
     /// <summary>Consults the source at a named point.</summary>
     /// <param name="point">The point.</param>

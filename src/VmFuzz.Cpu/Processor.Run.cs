@@ -13,6 +13,7 @@ public sealed unsafe partial class Processor
     public CpuStop Run()
     {
         CpuState* s = _state;
+        s->PendingLink = null;
         s->Attention |= AttentionBits.Limit | AttentionBits.Events;
         for (;;)
         {

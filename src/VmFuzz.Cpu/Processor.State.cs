@@ -70,6 +70,9 @@ public sealed unsafe partial class Processor
     {
         UpdateTlbContext();
         UpdateMode();
+
+        // The next block may start elsewhere than where the last one ended: it is not its successor.
+        _state->PendingLink = null;
         _state->Attention |= AttentionBits.Events;
     }
 }

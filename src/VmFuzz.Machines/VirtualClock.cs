@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Buffers.Binary;
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
@@ -8,7 +9,7 @@ namespace VmFuzz.Machines;
 /// <summary>Virtual time: one nanosecond an instruction, and what exits and idle periods add.</summary>
 public sealed class VirtualClock : IClock, IStateful
 {
-    private static readonly StateField[] FieldTable = [new(0, "added", 8), new(1, "events", EventQueue.ImageSize)];
+    private static readonly ImmutableArray<StateField> FieldTable = [new(0, "added", 8), new(1, "events", EventQueue.ImageSize)];
 
     private Processor? _processor;
     private ulong _added;
@@ -23,7 +24,7 @@ public sealed class VirtualClock : IClock, IStateful
     public ComponentId Component => ComponentId.Clock;
 
     /// <inheritdoc/>
-    public ReadOnlySpan<StateField> Fields => FieldTable;
+    public ReadOnlySpan<StateField> Fields => FieldTable.AsSpan();
 
     /// <summary>Nanoseconds added so far by exits and idle periods.</summary>
     public ulong Added => _added;

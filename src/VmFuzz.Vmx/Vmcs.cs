@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
@@ -17,7 +18,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     internal const int DirtyWords = VmcsFieldInfo.SlotCount / 64;
     private const ushort LaunchedId = 0xF000;
 
-    private static readonly StateField[] StateFields = MakeFields();
+    private static readonly ImmutableArray<StateField> StateFields = [.. MakeFields()];
 
     private ulong* _values;
     private readonly int _vcpu;
@@ -86,7 +87,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     public ComponentId Component => ComponentId.Vmcs + (ushort)(_vcpu * 16);
 
     /// <inheritdoc/>
-    public ReadOnlySpan<StateField> Fields => StateFields;
+    public ReadOnlySpan<StateField> Fields => StateFields.AsSpan();
 
     /// <inheritdoc/>
     public void ReadField(int index, Span<byte> destination)

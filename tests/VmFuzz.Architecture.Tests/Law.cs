@@ -1,0 +1,76 @@
+using System.Collections.Immutable;
+using Mono.Cecil;
+
+namespace VmFuzz.Architecture.Tests;
+
+/// <summary>What the laws allow to each assembly.</summary>
+/// <param name="Name">The assembly.</param>
+/// <param name="Projects">Assemblies of this project that it may use.</param>
+/// <param name="Packages">Packages that it may use, by assembly name.</param>
+/// <param name="Ambient">Whether law 3 leaves it alone.</param>
+internal sealed record Layer(string Name, ImmutableArray<string> Projects, ImmutableArray<string> Packages, bool Ambient = false)
+{
+    private static readonly ImmutableArray<string> Kvm = ["VmFuzz.Vmx", "VmFuzz.Devices", "VmFuzz.Cpu", "VmFuzz.Memory", "VmFuzz.Arch"];
+    private static readonly ImmutableArray<string> Machines = ["VmFuzz.Kvm", .. Kvm];
+    private static readonly ImmutableArray<string> Replay = ["VmFuzz.Machines", "VmFuzz.Trace", .. Machines];
+    private static readonly ImmutableArray<string> Testing = ["VmFuzz.Replay", .. Replay];
+
+    /// <summary>The layers, lowest first. A project that is not here fails the tests until it is.</summary>
+    public static readonly ImmutableArray<Layer> All =
+    [
+        new("VmFuzz.Arch", [], []),
+        new("VmFuzz.Memory", ["VmFuzz.Arch"], ["System.IO.Hashing"]),
+        new("VmFuzz.Cpu", ["VmFuzz.Memory", "VmFuzz.Arch"], ["Iced"]),
+        new("VmFuzz.Vmx", ["VmFuzz.Cpu", "VmFuzz.Memory", "VmFuzz.Arch"], []),
+        new("VmFuzz.Devices", ["VmFuzz.Arch"], []),
+        new("VmFuzz.Kvm", Kvm, ["Iced"]),
+        new("VmFuzz.Machines", Machines, []),
+        new("VmFuzz.Trace", ["VmFuzz.Arch"], ["System.IO.Hashing"]),
+        new("VmFuzz.Replay", Replay, []),
+        new("VmFuzz.Testing", Testing, ["FsCheck", "FSharp.Core", "Iced"]),
+        new("vmfuzz", ["VmFuzz.Testing", .. Testing], ["Iced", "Spectre.Console", "System.CommandLine"], Ambient: true),
+    ];
+
+    /// <summary>The layer of an assembly.</summary>
+    public static Layer Of(AssemblyDefinition assembly) =>
+        All.FirstOrDefault(layer => layer.Name == assembly.Name.Name)
+        ?? throw new InvalidOperationException($"{assembly.Name.Name} has no row in Layer.All.");
+}
+
+/// <summary>One rule: looks at an assembly and lists what breaks it, a line each.</summary>
+/// <param name="Id">Name of the rule.</param>
+/// <param name="Find">The offenders.</param>
+internal sealed record Law(string Id, Func<AssemblyDefinition, Layer, IEnumerable<string>> Find)
+{
+    /// <summary>All rules.</summary>
+    public static readonly ImmutableArray<Law> All =
+    [
+        new("layers", LayerRules.Find),
+        new("mutable statics", StaticRules.Find),
+        new("banned symbols", SymbolRules.FindBanned),
+        new("hash-order iteration", SymbolRules.FindHashOrder),
+    ];
+
+    /// <inheritdoc/>
+    public override string ToString() => Id;
+}
+
+internal static class LayerRules
+{
+    // The runtime's own assemblies; every other reference is a package.
+    private static bool IsRuntime(string name) =>
+        name is "netstandard" or "mscorlib" or "Microsoft.CSharp"
+        || (name.StartsWith("System.", StringComparison.Ordinal) && name is not ("System.CommandLine" or "System.IO.Hashing"));
+
+    public static IEnumerable<string> Find(AssemblyDefinition assembly, Layer layer)
+    {
+        foreach (AssemblyNameReference reference in assembly.MainModule.AssemblyReferences)
+        {
+            string name = reference.Name;
+            if (!IsRuntime(name) && !layer.Projects.Contains(name, StringComparer.Ordinal) && !layer.Packages.Contains(name, StringComparer.Ordinal))
+            {
+                yield return $"{layer.Name} uses {name}, which its layer may not";
+            }
+        }
+    }
+}
