@@ -32,7 +32,8 @@ internal static class RunCommand
         live.Polled = screen.Flush;
         live.MayWait = () => NothingScheduled(machine);
 
-        Func<RunCounts> counts = Observe(machine, arguments, writer, logFile ?? host.Err, out Recorder? recorder);
+        var end = new TraceEvent();
+        Func<RunCounts> counts = Observe(machine, arguments, writer, logFile ?? host.Err, end, out Recorder? recorder);
         using Recorder? recording = recorder;
         using SignalTrap? trap = host.OwnsProcess ? new SignalTrap(live) : null;
         ConnectInput(host, arguments, live);
@@ -67,8 +68,8 @@ internal static class RunCommand
             TracePath = output,
             TraceEvents = writer is null ? 0 : writer.Count + 1,
             TraceBytes = writer?.Length ?? 0,
-            Digest = recorder?.EndDigest,
-            MemoryDigest = recorder?.EndMemoryDigest,
+            Digest = end.Digest,
+            MemoryDigest = end.MemoryDigest,
             State = arguments.DumpState ? StateDump.Of(machine) : null,
             Status = broken ? ExitStatus.EngineBug : StatusOf(stop, arguments),
         };
@@ -143,14 +144,24 @@ internal static class RunCommand
         _ => new Screen(host.RawOut, host.Out, host.Err, owned: false),
     };
 
-    private static Func<RunCounts> Observe(Machine machine, RunArguments arguments, TraceWriter? writer, TextWriter logTo, out Recorder? recorder)
+    private static Func<RunCounts> Observe(Machine machine, RunArguments arguments, TraceWriter? writer, TextWriter logTo, TraceEvent end, out Recorder? recorder)
     {
         recorder = null;
         EventLog? log = arguments.Log == LogKinds.None ? null : new EventLog(arguments.Log, logTo);
         log?.WatchInstructions(machine);
         if (writer is not null)
         {
-            recorder = new Recorder(machine, writer) { Written = log is null ? null : log.Show };
+            recorder = new Recorder(machine, writer)
+            {
+                Written = made =>
+                {
+                    log?.Show(made);
+                    if (made.Kind == TraceEventKind.End)
+                    {
+                        end.CopyFrom(made);
+                    }
+                },
+            };
             RunCounts recorded = recorder.Counts;
             return () => recorded;
         }

@@ -27,9 +27,9 @@ internal sealed record RunReport
 
     public long TraceBytes { get; init; }
 
-    public ulong? Digest { get; init; }
+    public ulong Digest { get; init; }
 
-    public ulong? MemoryDigest { get; init; }
+    public ulong MemoryDigest { get; init; }
 
     public IReadOnlyList<KeyValuePair<string, string>>? State { get; init; }
 
@@ -64,7 +64,7 @@ internal sealed record RunReport
         if (TracePath is not null)
         {
             writer.WriteLine($"  {TracePath}: {Quantities.Grouped(TraceEvents)} events, {Quantities.Grouped((ulong)TraceBytes)} bytes");
-            writer.WriteLine($"  digest {Quantities.Digest(Digest ?? 0)}, memory {Quantities.Digest(MemoryDigest ?? 0)}");
+            writer.WriteLine($"  digest {Quantities.Digest(Digest)}, memory {Quantities.Digest(MemoryDigest)}");
         }
 
         if (State is not null)
@@ -97,8 +97,8 @@ internal sealed record RunReport
             json.WriteNumber("events", TraceEvents);
             json.WriteNumber("bytes", TraceBytes);
             json.WriteEndObject();
-            json.WriteString("digest", Quantities.Digest(Digest ?? 0));
-            json.WriteString("memoryDigest", Quantities.Digest(MemoryDigest ?? 0));
+            json.WriteString("digest", Quantities.Digest(Digest));
+            json.WriteString("memoryDigest", Quantities.Digest(MemoryDigest));
         }
 
         if (State is not null)
