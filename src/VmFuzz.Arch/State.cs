@@ -23,6 +23,8 @@ public enum ComponentId : ushort
     Door = 1,
     /// <summary>Clock and event queue.</summary>
     Clock = 2,
+    /// <summary>Queue of scheduled events.</summary>
+    Events = 5,
     /// <summary>State of the VM that no VCPU owns.</summary>
     KvmVm = 3,
     /// <summary>Guest-physical memory.</summary>
@@ -74,6 +76,13 @@ public interface IStateful
     /// <param name="index">Index into <see cref="Fields"/>.</param>
     /// <param name="source">Exactly the field's width; little-endian.</param>
     void WriteField(int index, ReadOnlySpan<byte> source);
+}
+
+/// <summary>A component that counts its changes, so that watchers look only when something happened.</summary>
+public interface IVersioned
+{
+    /// <summary>Moves whenever any field may have changed.</summary>
+    ulong Version { get; }
 }
 
 /// <summary>The mixing function of all digests: a digest is the sum modulo 2^64 of the mixes of its fields.</summary>

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using Iced.Intel;
+using VmFuzz.Arch;
 
 namespace VmFuzz.Cpu;
 
@@ -69,6 +70,21 @@ public sealed class InstructionTable
 
     /// <summary>All rows.</summary>
     public ImmutableArray<InstructionRow> Rows => _rows;
+
+    /// <summary>Hash over the ids of all rows, in order.</summary>
+    public ulong RowsHash
+    {
+        get
+        {
+            ulong hash = 0;
+            foreach (InstructionRow row in _rows)
+            {
+                hash = StateHash.Step(hash, ((ulong)row.Mnemonic << 16) | (ulong)row.Form);
+            }
+
+            return hash;
+        }
+    }
 
     /// <summary>A table in which one row is replaced or added.</summary>
     public InstructionTable With(InstructionRow row)

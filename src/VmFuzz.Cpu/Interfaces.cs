@@ -164,6 +164,9 @@ public interface INonRootPolicy
     /// <summary>A task switch is about to happen: always exits in non-root operation.</summary>
     bool TaskSwitch(ushort selector, int source, in GuestEvent? original, int instructionLength);
 
+    /// <summary>Whether blocking by NMI is the virtual one, which does not hold back NMIs that exit.</summary>
+    bool VirtualNmis { get; }
+
     /// <summary>An NMI arrives (not blocked). True when it exits.</summary>
     bool Nmi();
 

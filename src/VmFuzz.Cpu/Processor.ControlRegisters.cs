@@ -97,7 +97,7 @@ public sealed unsafe partial class Processor
             mask |= Bit(CpuFeatures.Vme, Cr4.Vme | Cr4.Pvi) | Bit(CpuFeatures.De, Cr4.De) | Bit(CpuFeatures.Pse, Cr4.Pse);
             mask |= Bit(CpuFeatures.Pae, Cr4.Pae) | Bit(CpuFeatures.Pge, Cr4.Pge) | Bit(CpuFeatures.Fxsr, Cr4.Osfxsr);
             mask |= Bit(CpuFeatures.Sse, Cr4.Osxmmexcpt) | Bit(CpuFeatures.Umip, Cr4.Umip) | Bit(CpuFeatures.La57, Cr4.La57);
-            mask |= Bit(CpuFeatures.Vmx, Cr4.Vmxe) | Bit(CpuFeatures.Fsgsbase, Cr4.Fsgsbase) | Bit(CpuFeatures.Pcid, Cr4.Pcide);
+            mask |= (NonRoot is null ? 0 : Cr4.Vmxe) | Bit(CpuFeatures.Vmx, Cr4.Vmxe) | Bit(CpuFeatures.Fsgsbase, Cr4.Fsgsbase) | Bit(CpuFeatures.Pcid, Cr4.Pcide);
             mask |= Bit(CpuFeatures.Xsave, Cr4.Osxsave) | Bit(CpuFeatures.Smep, Cr4.Smep) | Bit(CpuFeatures.Smap, Cr4.Smap);
             return mask;
         }
@@ -110,7 +110,8 @@ public sealed unsafe partial class Processor
     {
         CpuState* s = _state;
         ulong changed = value ^ s->Cr4;
-        bool bad = (value & ~Cr4Mask) != 0;
+        // In non-root operation VMXE stays set underneath whatever the guest is shown.
+        bool bad = (value & ~(Cr4Mask | (NonRoot is null ? 0 : Cr4.Vmxe))) != 0;
         if (LongMode)
         {
             bad |= (value & Cr4.Pae) == 0 || (changed & Cr4.La57) != 0;

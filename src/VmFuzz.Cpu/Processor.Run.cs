@@ -15,7 +15,7 @@ public sealed unsafe partial class Processor
         CpuState* s = _state;
         s->PendingLink = null;
         s->Attention |= AttentionBits.Limit | AttentionBits.Events;
-        for (;;)
+        for (; ; )
         {
             if (s->Budget <= 0 || (s->Attention & AttentionBits.Limit) != 0)
             {
@@ -96,7 +96,7 @@ public sealed unsafe partial class Processor
         }
 
         ExecHandler handler = Instructions.Rows[reference->Row].Handler;
-        for (;;)
+        for (; ; )
         {
             switch (handler(this, reference->Instruction))
             {
@@ -214,7 +214,8 @@ public sealed unsafe partial class Processor
             s->Flags &= ~RFlags.Rf;
         }
 
-        if ((before & RFlags.Tf) != 0)
+        // Delivery of a software interrupt clears TF and takes no trap with it.
+        if ((before & RFlags.Tf) != 0 && block->References[0].Instruction.FlowControl != FlowControl.Interrupt)
         {
             s->PendingDebug |= StepDr6;
         }
@@ -299,7 +300,8 @@ public sealed unsafe partial class Processor
             return false;
         }
 
-        if (NmiPending && (s->Interruptibility & (8 | 2 | 1)) == 0)
+        bool blocked = (s->Interruptibility & 8) != 0 && NonRoot is not { VirtualNmis: true };
+        if (NmiPending && !blocked && shadow == 0)
         {
             if (NonRoot is { } nmiPolicy && nmiPolicy.Nmi())
             {

@@ -148,6 +148,7 @@ public sealed unsafe partial class Processor : ICodePageObserver, IDisposable
     {
         _state->RetireLimit = retired;
         _state->Budget = 0;
+        UnimplementedText = "";
     }
 
     /// <summary>Ends an instruction with a fault: the dispatcher delivers it. Nothing may have been committed.</summary>

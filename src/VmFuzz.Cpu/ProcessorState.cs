@@ -21,6 +21,14 @@ public sealed unsafe class ProcessorState : IStateful
     private static readonly ImmutableArray<Row> Rows = Build();
     private static readonly ImmutableArray<StateField> FieldTable = [.. Rows.Select(static row => row.Field)];
 
+    // Row of each eight bytes of the state, or -1; two four-byte fields share one.
+    private static readonly ImmutableArray<short> Words = MapWords();
+    private static readonly short RFlagsIndex = IndexOf(OffsetRFlags);
+    private static readonly short RetiredIndex = IndexOf(OffsetRetired);
+    private static readonly short NmiIndex = IndexOf(OffsetNmi);
+    /// <summary>All fields, for those who have no processor at hand.</summary>
+    public static ReadOnlySpan<StateField> List => FieldTable.AsSpan();
+
     private readonly Processor _processor;
 
     internal ProcessorState(Processor processor) => _processor = processor;
@@ -67,6 +75,52 @@ public sealed unsafe class ProcessorState : IStateful
         };
     }
 
+    /// <summary>Bytes that <see cref="Compare"/> needs for its copy.</summary>
+    public static int CopyBytes { get; } = Words.Length * 8;
+
+    /// <summary>
+    /// Compares with an earlier copy and brings the copy up to date, in one pass over memory.
+    /// </summary>
+    /// <param name="copy">The copy; <see cref="CopyBytes"/> long, zero at first.</param>
+    /// <param name="changed">Receives indices into <see cref="Fields"/> of fields that may have changed; as long as that list.</param>
+    /// <returns>How many.</returns>
+    public int Compare(Span<byte> copy, Span<short> changed)
+    {
+        // Worked out, not stored: always listed.
+        int count = 0;
+        changed[count++] = RFlagsIndex;
+        changed[count++] = RetiredIndex;
+        changed[count++] = NmiIndex;
+        var now = new ReadOnlySpan<byte>(_processor.State, CopyBytes);
+        int last = -1;
+        for (int at = 0; at < CopyBytes;)
+        {
+            int same = now[at..].CommonPrefixLength(copy[at..]);
+            at += same & ~7;
+            if (at >= CopyBytes)
+            {
+                break;
+            }
+
+            now.Slice(at, 8).CopyTo(copy[at..]);
+            int row = Words[at >> 3];
+            at += 8;
+            if (row < 0 || row == last)
+            {
+                continue;
+            }
+
+            last = row;
+            changed[count++] = (short)row;
+            if (Rows[row].Field.Width == 4)
+            {
+                changed[count++] = (short)(row + 1);
+            }
+        }
+
+        return count;
+    }
+
     /// <inheritdoc/>
     public void WriteField(int index, ReadOnlySpan<byte> source)
     {
@@ -103,6 +157,35 @@ public sealed unsafe class ProcessorState : IStateful
     private const int OffsetRFlags = -1;
     private const int OffsetRetired = -2;
     private const int OffsetNmi = -3;
+
+    private static short IndexOf(int offset)
+    {
+        for (int i = 0; i < Rows.Length; i++)
+        {
+            if (Rows[i].Offset == offset)
+            {
+                return (short)i;
+            }
+        }
+
+        return -1;
+    }
+
+    private static ImmutableArray<short> MapWords()
+    {
+        int bytes = Rows.Max(static row => row.Offset + row.Field.Width);
+        short[] words = new short[(bytes + 7) / 8];
+        Array.Fill(words, (short)-1);
+        for (int i = Rows.Length - 1; i >= 0; i--)
+        {
+            for (int at = Rows[i].Offset; at >= 0 && at < Rows[i].Offset + Rows[i].Field.Width; at += 4)
+            {
+                words[at / 8] = (short)i;
+            }
+        }
+
+        return [.. words];
+    }
 
     private static ImmutableArray<Row> Build()
     {

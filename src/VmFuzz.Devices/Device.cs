@@ -9,7 +9,7 @@ namespace VmFuzz.Devices;
 /// <remarks>
 /// Levels of interrupt lines belong to the controller at their other end: restoring a device drives no line.
 /// </remarks>
-public abstract class Device : IStateful
+public abstract class Device : IStateful, IVersioned
 {
     /// <summary>Makes a device with the number of its component.</summary>
     /// <param name="component">The number; two devices of one machine never share it.</param>

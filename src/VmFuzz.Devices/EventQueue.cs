@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Collections.Immutable;
 using VmFuzz.Arch;
 
 namespace VmFuzz.Devices;
@@ -12,7 +13,7 @@ namespace VmFuzz.Devices;
 /// Devices derive their events from their fields, but not the order of ties: a machine that lists the queue's image
 /// (<see cref="Save"/>) as a field and restores it after the devices gets ties right as well.
 /// </remarks>
-public sealed class EventQueue : IEventQueue
+public sealed class EventQueue : IEventQueue, IStateful, IVersioned
 {
     /// <summary>The most events that are scheduled at once.</summary>
     public const int Capacity = 64;
@@ -21,9 +22,19 @@ public sealed class EventQueue : IEventQueue
     public const int ImageSize = Capacity * EntrySize;
 
     private const int EntrySize = 12;
+    private static readonly ImmutableArray<StateField> FieldTable = [new(0, "image", ImageSize)];
     private readonly Entry[] _entries = new Entry[Capacity];
     private readonly List<IEventTarget> _targets = [];
     private int _count;
+
+    /// <inheritdoc/>
+    public ComponentId Component => ComponentId.Events;
+
+    /// <inheritdoc/>
+    public ReadOnlySpan<StateField> Fields => FieldTable.AsSpan();
+
+    /// <inheritdoc/>
+    public ulong Version { get; private set; }
 
     /// <summary>How many events are scheduled.</summary>
     public int Count => _count;
@@ -71,6 +82,7 @@ public sealed class EventQueue : IEventQueue
 
         _entries[place] = new Entry(target, token, deadline);
         _count++;
+        Version++;
     }
 
     /// <inheritdoc/>
@@ -88,6 +100,7 @@ public sealed class EventQueue : IEventQueue
     {
         Array.Clear(_entries);
         _count = 0;
+        Version++;
     }
 
     /// <summary>
@@ -153,6 +166,12 @@ public sealed class EventQueue : IEventQueue
         return true;
     }
 
+    /// <inheritdoc/>
+    public void ReadField(int index, Span<byte> destination) => Save(destination);
+
+    /// <inheritdoc/>
+    public void WriteField(int index, ReadOnlySpan<byte> source) => Restore(source);
+
     private static void CheckImage(int length)
     {
         if (length != ImageSize)
@@ -190,6 +209,7 @@ public sealed class EventQueue : IEventQueue
 
     private void RemoveAt(int index)
     {
+        Version++;
         _count--;
         for (int i = index; i < _count; i++)
         {

@@ -112,6 +112,9 @@ public sealed class EptMmu
     /// <summary>Pages mapped since the last unload.</summary>
     public ulong Mapped { get; internal set; }
 
+    /// <summary>Goes up with every new root: translations of the one before are stale.</summary>
+    internal ulong Generation { get; private set; }
+
     /// <summary>The next load fails (input: allocation failure).</summary>
     public bool FailNextLoad { get; set; }
 
@@ -136,6 +139,7 @@ public sealed class EptMmu
         }
 
         Root = root;
+        Generation++;
         return 0;
     }
 

@@ -77,7 +77,10 @@ public delegate ExitOutcome ExitHandler(Vcpu vcpu, in VmExit exit);
 /// <param name="Writes">What it may write.</param>
 /// <param name="Row">Row of run-path.tsv that states it.</param>
 /// <param name="Source">SDM section title or kernel function.</param>
-public sealed record ExitRow(string Id, ExitReason Reason, ExitHandler Handler, ExitWrites Writes, string Row, string Source);
+public sealed record ExitRow(string Id, ExitReason Reason, ExitHandler Handler, ExitWrites Writes, string Row, string Source)
+{
+    internal int Number { get; } = RunPath.Number(Row);
+}
 
 /// <summary>The exit handlers: an immutable value, looked up by the basic exit reason.</summary>
 public sealed class ExitTable

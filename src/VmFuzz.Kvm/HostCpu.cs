@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
 
@@ -89,7 +90,7 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful
     public const byte TimerVector = 0xEF;
 
     private const int LogSize = 256;
-    private static readonly StateField[] FieldTable = MakeFields();
+    private static readonly ImmutableArray<StateField> FieldTable = [.. MakeFields()];
     private readonly ulong[] _pending = new ulong[4];
     private readonly ulong[] _msrs = new ulong[GuestSwitch.MsrCount];
     private readonly ulong[] _debug = new ulong[4];
@@ -201,7 +202,7 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful
     public ComponentId Component => ComponentId.HostCpu;
 
     /// <inheritdoc/>
-    public ReadOnlySpan<StateField> Fields => FieldTable;
+    public ReadOnlySpan<StateField> Fields => FieldTable.AsSpan();
 
     internal Span<ulong> Msrs => _msrs;
 

@@ -104,6 +104,9 @@ public sealed class RunPath
     /// <summary>Whether the row shall behave as in the seed's kernel.</summary>
     internal bool Seed(int row) => Bit(_seedLow, _seedHigh, row);
 
+    /// <summary>Whether the row was taken out.</summary>
+    internal bool Removed(int row) => Bit(_changedLow, _changedHigh, row) && _steps[row] is null;
+
     private bool Replaced(int row, Vcpu vcpu, out int decided)
     {
         RunStep? step = _steps[row];
@@ -128,7 +131,7 @@ public sealed class RunPath
         ? "S0" + row.ToString(CultureInfo.InvariantCulture)
         : "S" + row.ToString(CultureInfo.InvariantCulture);
 
-    private static int Number(string id)
+    internal static int Number(string id)
     {
         if (id is ['S', _, _, ..] && int.TryParse(id.AsSpan(1), NumberStyles.None, CultureInfo.InvariantCulture, out int row)
             && row is > 0 and < Row.Count)

@@ -14,6 +14,7 @@ public sealed partial class Vcpu
     public int HandleExit(in VmExit exit)
     {
         Vmx.SetExit(exit);
+        Vmx.RecoverNmiBlocking();
         CompleteInterrupts(exit.IdtVectoringInfo, exit.IdtVectoringError, exit.InstructionLength);
         return HandleExit();
     }
@@ -47,14 +48,14 @@ public sealed partial class Vcpu
 
         Vmx.EndSoftNmiBlocking();
         ExitRow? row = Exits.Find((ushort)exit.Reason);
-        if (row is null || !Path.Runs(Row.S80, this))
+        if (row is null || !Path.Runs(Row.S80, this) || Path.Removed(row.Number))
         {
             KvmRun.ExitReason = KvmExitReason.Unknown;
             KvmRun.HardwareReason = exit.Reason;
             return 0;
         }
 
-        return Conclude(row.Handler(this, exit), exit);
+        return Path.Runs(row.Number, this, out int decided) ? Conclude(row.Handler(this, exit), exit) : decided;
     }
 
     private bool LeavesForFailedEntry(in VmExit exit)

@@ -278,8 +278,34 @@ public sealed partial class Vcpu
         }
     }
 
-    /// <summary>Applies one input; kinds without a meaning here are ignored.</summary>
+    /// <summary>
+    /// Receives the inputs that are a machine's rather than a VCPU's (interrupts, console bytes, stop) when they come at
+    /// a point of the run path; null applies them here.
+    /// </summary>
+    public Action<Input>? ForwardInput { get; set; }
+
+    /// <summary>
+    /// Applies one input, from whichever thread it came: a VCPU in the guest is kicked out to look at it. Kinds without
+    /// a meaning here are ignored.
+    /// </summary>
     public void Apply(in Input input)
+    {
+        if (input.Kind is (InputKind.Interrupt or InputKind.ConsoleByte or InputKind.Stop) && ForwardInput is { } forward)
+        {
+            forward(input);
+        }
+        else
+        {
+            ApplyHere(input);
+        }
+
+        if (Mode == VcpuMode.InGuest && (Requests != 0 || Host.NeedResched))
+        {
+            Kick();
+        }
+    }
+
+    private void ApplyHere(in Input input)
     {
         switch (input.Kind)
         {
@@ -293,7 +319,9 @@ public sealed partial class Vcpu
                 Raise(Request.Event);
                 break;
             case InputKind.Nmi:
+                // Who sends an event to a VCPU in guest mode kicks it out, or the event would wait for the next exit.
                 Events.QueueNmi();
+                Kick();
                 break;
             case InputKind.Interrupt:
                 // Without an in-kernel irqchip only userspace may queue, and only when the guest can take it.
@@ -306,10 +334,12 @@ public sealed partial class Vcpu
             case InputKind.Init:
                 _initPending = true;
                 Raise(Request.Event);
+                Kick();
                 break;
             case InputKind.Sipi:
                 _sipiVector = (int)(input.Value & 0xFF);
                 Raise(Request.Event);
+                Kick();
                 break;
             case InputKind.HostVector:
                 Host.RaiseVector((byte)input.Value);

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using VmFuzz.Arch;
 
 namespace VmFuzz.Kvm;
@@ -6,13 +7,13 @@ namespace VmFuzz.Kvm;
 public sealed partial class Vcpu
 {
     private const int ScalarFields = 20;
-    private static readonly StateField[] FieldTable = MakeFields();
+    private static readonly ImmutableArray<StateField> FieldTable = [.. MakeFields()];
 
     /// <inheritdoc/>
     public ComponentId Component => ComponentId.KvmVcpu + (ushort)(Index * 16);
 
     /// <inheritdoc/>
-    public ReadOnlySpan<StateField> Fields => FieldTable;
+    public ReadOnlySpan<StateField> Fields => FieldTable.AsSpan();
 
     /// <inheritdoc/>
     public void ReadField(int index, Span<byte> destination)

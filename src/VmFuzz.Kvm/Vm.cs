@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
 using VmFuzz.Memory;
@@ -17,7 +18,7 @@ public readonly record struct MemorySlot(int Id, Gpa Address, ulong Bytes, Gpa M
 /// <summary>A virtual machine: memory slots, second-stage tables, VCPUs.</summary>
 public sealed class Vm : IStateful
 {
-    private static readonly StateField[] FieldTable =
+    private static readonly ImmutableArray<StateField> FieldTable =
     [
         new(0, "eptRoot", 8), new(1, "eptMapped", 8), new(2, "nextTable", 8), new(3, "lastFixed", 8), new(4, "masterclockGeneration", 8),
     ];
@@ -224,7 +225,7 @@ public sealed class Vm : IStateful
     public ComponentId Component => ComponentId.KvmVm;
 
     /// <inheritdoc/>
-    public ReadOnlySpan<StateField> Fields => FieldTable;
+    public ReadOnlySpan<StateField> Fields => FieldTable.AsSpan();
 
     /// <inheritdoc/>
     public void ReadField(int index, Span<byte> destination) => StateFields.Put(destination, index switch

@@ -73,7 +73,7 @@ public sealed class Vmm
     /// <summary>Runs the guest until something ends the run.</summary>
     public VmmStop Run()
     {
-        while (!_host.StopRequested)
+        while (!_host.StopRequested && !Vcpu.StopRequested)
         {
             if (!Vcpu.StoppedInGuest)
             {

@@ -206,12 +206,13 @@ public sealed unsafe partial class VmxVcpu
 
         _failure = path.Runs(Row.S69, _vcpu) ? failure : VmxResult.Succeed;
         bool stale = outcome != EntryOutcome.Exited;
+        bool checksStale = path.Runs(Row.S71, _vcpu) && !path.Seed(Row.S71);
         if (outcome is EntryOutcome.Exited or EntryOutcome.Failed)
         {
             ResetCache();
         }
 
-        if (stale && !path.Seed(Row.S71))
+        if (stale && checksStale)
         {
             _vcpu.CancelInjection();
             return true;
@@ -228,7 +229,7 @@ public sealed unsafe partial class VmxVcpu
 
         CompleteAtomicExit();
         RecoverNmiBlocking();
-        if (_exit.IsEntryFailure && !path.Seed(Row.S71))
+        if (_exit.IsEntryFailure && checksStale)
         {
             _vcpu.CancelInjection();
             Launched = _vmcs.Launched;
@@ -359,7 +360,7 @@ public sealed unsafe partial class VmxVcpu
     }
 
     // S74 (vmx_recover_nmi_blocking).
-    private void RecoverNmiBlocking()
+    internal void RecoverNmiBlocking()
     {
         if (!_vcpu.Path.Runs(Row.S74, _vcpu))
         {

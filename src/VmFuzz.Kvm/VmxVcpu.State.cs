@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using VmFuzz.Arch;
 
 namespace VmFuzz.Kvm;
@@ -5,7 +6,7 @@ namespace VmFuzz.Kvm;
 // State of the VT-x part that neither the VMCS nor the processor's registers hold.
 public sealed unsafe partial class VmxVcpu
 {
-    internal static readonly (string Name, int Width)[] SwitchedFields =
+    internal static readonly ImmutableArray<(string Name, int Width)> SwitchedFields =
     [
         ("gprs", 128), ("cr2", 8), ("dr6", 8), ("dr7", 8), ("xcr0", 8), ("msrs", GuestSwitch.MsrCount * 8),
         ("debug", 32), ("fpu", GuestSwitch.FpuBytes), ("hostMsrs", GuestSwitch.MsrCount * 8), ("hostFpu", GuestSwitch.FpuBytes),

@@ -37,6 +37,7 @@ public sealed unsafe partial class VmxVcpu
     private readonly Vmcs _vmcs;
     private readonly CpuState* _state;
     private ulong _region;
+    private ulong _rootGeneration;
 
     internal VmxVcpu(Vcpu vcpu, VmxUnit unit)
     {
@@ -110,8 +111,9 @@ public sealed unsafe partial class VmxVcpu
     internal void LoadRoot()
     {
         ulong pointer = _vcpu.Vm.Mmu.Eptp;
-        if (_vmcs[VmcsField.EptPointer] != pointer)
+        if (_vmcs[VmcsField.EptPointer] != pointer || _rootGeneration != _vcpu.Vm.Mmu.Generation)
         {
+            _rootGeneration = _vcpu.Vm.Mmu.Generation;
             Write(VmcsField.EptPointer, pointer);
             _unit.Processor.FlushTlb();
         }

@@ -16,6 +16,12 @@ internal sealed class BareAccelerator : IAccelerator
 
     public IStateful[] Components => [];
 
+    public IStateful[] InnerComponents => [];
+
+    public void Restored()
+    {
+    }
+
     public void Run()
     {
         Processor processor = _machine.Processor;

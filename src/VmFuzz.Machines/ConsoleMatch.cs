@@ -28,6 +28,13 @@ internal sealed class ConsoleMatch
     /// <summary>The whole text was seen.</summary>
     public bool Matched { get; private set; }
 
+    /// <summary>Starts again.</summary>
+    public void Reset()
+    {
+        _length = 0;
+        Matched = false;
+    }
+
     /// <summary>Takes a byte. True when it completes the text for the first time.</summary>
     public bool Add(byte value)
     {

@@ -1,5 +1,7 @@
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
+using VmFuzz.Kvm;
+using VmFuzz.Vmx;
 
 namespace VmFuzz.Machines;
 
@@ -17,10 +19,25 @@ public static class Engine
 
     private static ulong HashRows()
     {
-        ulong hash = 0;
-        foreach (InstructionRow row in InstructionTable.Default.Rows)
+        ulong hash = InstructionTable.Default.RowsHash;
+        foreach (EntryCheck check in EntryChecks.Default.Rows)
         {
-            hash = StateHash.Step(hash, ((ulong)row.Mnemonic << 16) | (ulong)row.Form);
+            hash = Text(hash, check.Id);
+        }
+
+        foreach (ExitRow row in ExitTable.Default.Rows)
+        {
+            hash = Text(hash, row.Id);
+        }
+
+        return hash;
+    }
+
+    private static ulong Text(ulong hash, string id)
+    {
+        foreach (char c in id)
+        {
+            hash = StateHash.Step(hash, c);
         }
 
         return hash;

@@ -28,7 +28,7 @@ public sealed class FlatMachine : Machine
         ports.Attach(Bus);
         Bus.AddPorts(Serial16550.FirstPort, Serial16550.PortCount, _serial);
         _latch.Changed = Processor.Look;
-        AddComponents(Processor.Door, Clock, Processor.Fields, _serial, ports, _latch);
+        AddComponents(Processor.Door, Clock, Processor.Fields, _serial, ports, _latch, Clock.Events);
         Load(options);
         Start();
     }

@@ -5,8 +5,14 @@ namespace VmFuzz.Machines;
 /// <summary>Who is in charge of the processor: nobody (bare) or the C# hypervisor (kvm).</summary>
 internal interface IAccelerator
 {
-    /// <summary>State of its own, for digests and snapshots.</summary>
+    /// <summary>State of its own that is part of every digest.</summary>
     IStateful[] Components { get; }
+
+    /// <summary>State of its own that is part of snapshots and of the digest at the end of a run.</summary>
+    IStateful[] InnerComponents { get; }
+
+    /// <summary>Fields were set from outside: drop what was derived from them.</summary>
+    void Restored();
 
     /// <summary>Runs until the machine has a reason to stop.</summary>
     void Run();

@@ -18,6 +18,7 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
         Vm = new KvmSystem().CreateVm(machine.Memory, machine.Clock, this, machine.Variants.Kvm?.Invoke(options) ?? options);
         Vm.MapMachine();
         Vcpu = Vm.CreateVcpu(machine.Processor, Vmx);
+        Vcpu.ForwardInput = input => machine.ApplyDeviceInput(input);
         _vmm = new Vmm(Vcpu, machine.Bus, machine.InterruptController, this);
     }
 
@@ -30,7 +31,15 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
     /// <summary>Its VCPU.</summary>
     public Vcpu Vcpu { get; }
 
-    IStateful[] IAccelerator.Components => [Vm, Vcpu, Vcpu.Host, Vmx.Current];
+    IStateful[] IAccelerator.Components => [Vmx.Current];
+
+    IStateful[] IAccelerator.InnerComponents => [Vm, Vmx, Vmx.Host, Vcpu.Host, Vcpu];
+
+    void IAccelerator.Restored()
+    {
+        Vmx.Restored();
+        _machine.Processor.StateChanged();
+    }
 
     bool IVmmHost.StopRequested
     {

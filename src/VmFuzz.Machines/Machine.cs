@@ -17,8 +17,10 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
 
     private readonly ConsoleMatch _match;
     private readonly List<IStateful> _components = [];
+    private readonly List<IStateful> _inner = [];
     private ulong _nextSync = SyncDistance;
     private MachineStop _stop;
+    private MachineSnapshot? _start;
     private bool _disposed;
 
     /// <summary>Puts a machine together.</summary>
@@ -57,8 +59,18 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     /// <summary>The processor.</summary>
     public Processor Processor { get; }
 
-    /// <summary>Everything that has state besides memory, in a fixed order.</summary>
+    /// <summary>What every digest covers, in a fixed order: registers, VMCS, devices, time, consumed inputs.</summary>
     public IReadOnlyList<IStateful> Components => _components;
+
+    /// <summary>What only snapshots and the digest at the end cover: the hypervisor's own state and the modelled host.</summary>
+    public IReadOnlyList<IStateful> InnerComponents => _inner;
+
+    /// <summary>Brings derived state up to date after fields of components were set from outside.</summary>
+    public void StateRestored()
+    {
+        Root.Restored();
+        Processor.StateChanged();
+    }
 
     /// <summary>Watches the run.</summary>
     public IMachineObserver? Observer { get; private set; }
@@ -94,6 +106,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             ? new PcMachine(options, inputs, variants)
             : new FlatMachine(options, inputs, variants);
         machine.Memory.Commit();
+        machine._start = new MachineSnapshot(machine);
         return machine;
     }
 
@@ -106,12 +119,29 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Root.Observe(observer);
     }
 
-    /// <summary>Runs until the machine stops. May be called once.</summary>
+    /// <summary>Runs until the machine stops. To run again, <see cref="Reset"/> it first.</summary>
     public MachineStop Run()
     {
         Root.Run();
         Observer?.OnEnd(_stop);
         return _stop;
+    }
+
+    /// <summary>
+    /// Puts the machine back to its start state; costs what the run wrote. Decoded code is kept, translations are not.
+    /// The input source is the caller's to rewind or replace.
+    /// </summary>
+    public void Reset()
+    {
+        Memory.Reset();
+        _start!.Restore(this);
+        StateRestored();
+        Bus.ForgetFloating();
+        _match.Reset();
+        _stop = default;
+        _nextSync = SyncDistance;
+        ConsoleLength = 0;
+        ConsoleHash = 0;
     }
 
     /// <summary>Ends the run; the first reason counts.</summary>
@@ -281,6 +311,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     {
         Root = UnderHypervisor ? new KvmAccelerator(this) : new BareAccelerator(this);
         AddComponents(Root.Components);
+        _inner.AddRange(Root.InnerComponents);
     }
 
     private void Sync()

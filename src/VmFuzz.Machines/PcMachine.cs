@@ -42,7 +42,7 @@ public sealed class PcMachine : Machine
         _pic.Attach(Bus);
         ulong low = Math.Min(options.Memory, LowLimit);
         rtc.SetMemorySize(low, options.Memory - low);
-        AddComponents(Processor.Door, Clock, Processor.Fields, _serial, pit, rtc, pci, _pic, _keyboard, debug, reset, firmware, timer, apic);
+        AddComponents(Processor.Door, Clock, Processor.Fields, _serial, pit, rtc, pci, _pic, _keyboard, debug, reset, firmware, timer, apic, Clock.Events);
         Start();
     }
 

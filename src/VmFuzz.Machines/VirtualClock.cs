@@ -1,5 +1,5 @@
-using System.Collections.Immutable;
 using System.Buffers.Binary;
+using System.Collections.Immutable;
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
 using VmFuzz.Devices;
@@ -9,7 +9,7 @@ namespace VmFuzz.Machines;
 /// <summary>Virtual time: one nanosecond an instruction, and what exits and idle periods add.</summary>
 public sealed class VirtualClock : IClock, IStateful
 {
-    private static readonly ImmutableArray<StateField> FieldTable = [new(0, "added", 8), new(1, "events", EventQueue.ImageSize)];
+    private static readonly ImmutableArray<StateField> FieldTable = [new(0, "added", 8)];
 
     private Processor? _processor;
     private ulong _added;
@@ -43,30 +43,10 @@ public sealed class VirtualClock : IClock, IStateful
     }
 
     /// <inheritdoc/>
-    public void ReadField(int index, Span<byte> destination)
-    {
-        if (index == 0)
-        {
-            BinaryPrimitives.WriteUInt64LittleEndian(destination, _added);
-        }
-        else
-        {
-            Events.Save(destination);
-        }
-    }
+    public void ReadField(int index, Span<byte> destination) => BinaryPrimitives.WriteUInt64LittleEndian(destination, _added);
 
     /// <inheritdoc/>
-    public void WriteField(int index, ReadOnlySpan<byte> source)
-    {
-        if (index == 0)
-        {
-            _added = BinaryPrimitives.ReadUInt64LittleEndian(source);
-        }
-        else
-        {
-            Events.Restore(source);
-        }
-    }
+    public void WriteField(int index, ReadOnlySpan<byte> source) => _added = BinaryPrimitives.ReadUInt64LittleEndian(source);
 
     internal void Attach(Processor processor) => _processor = processor;
 }

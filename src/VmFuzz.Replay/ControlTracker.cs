@@ -10,6 +10,7 @@ internal sealed class ControlTracker
     private readonly Vmcs _vmcs;
     private readonly VmcsField[] _fields;
     private readonly ulong[] _last;
+    private ulong _version;
 
     public ControlTracker(Vmcs vmcs)
     {
@@ -25,6 +26,12 @@ internal sealed class ControlTracker
     /// <summary>Adds what changed to an entry event.</summary>
     public void AddChanges(TraceEvent entry)
     {
+        if (_vmcs.ControlsVersion == _version)
+        {
+            return;
+        }
+
+        _version = _vmcs.ControlsVersion;
         for (int i = 0; i < _fields.Length; i++)
         {
             ulong value = _vmcs[_fields[i]];

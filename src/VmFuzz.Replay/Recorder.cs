@@ -29,6 +29,9 @@ public sealed class Recorder : EventBuilder, IDisposable
     /// <summary>Bytes written so far.</summary>
     public long Bytes => _writer.Length;
 
+    /// <summary>Is shown every event that was written; the object is reused. For logs.</summary>
+    public Action<TraceEvent>? Written { get; set; }
+
     /// <summary>Makes what was recorded so far survive the end of this process.</summary>
     public void Flush() => _writer.Flush();
 
@@ -46,5 +49,7 @@ public sealed class Recorder : EventBuilder, IDisposable
         {
             _writer.Append(made);
         }
+
+        Written?.Invoke(made);
     }
 }

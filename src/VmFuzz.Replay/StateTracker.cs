@@ -1,5 +1,6 @@
 using VmFuzz.Arch;
-using VmFuzz.Devices;
+using VmFuzz.Cpu;
+using VmFuzz.Vmx;
 
 namespace VmFuzz.Replay;
 
@@ -11,34 +12,40 @@ public readonly record struct StateChange(ComponentId Component, ushort Field, u
 
 /// <summary>
 /// Follows the state of a machine's components: keeps the last seen value of every field, the digest over all of
-/// them, and tells what changed.
+/// them, and tells which registers changed.
 /// </summary>
-/// <remarks>Devices are looked at only when their version moved. The digest equals <see cref="FullDigest"/> at any time.</remarks>
+/// <remarks>
+/// Registers are compared in one pass over memory, the VMCS by its own dirty bits, versioned components only when
+/// their version moved. The digest equals <see cref="FullDigest"/> at any time.
+/// </remarks>
 public sealed class StateTracker
 {
     private readonly Tracked[] _tracked;
-    private readonly byte[] _buffer = new byte[4096];
     private StateChange[] _changes = new StateChange[64];
     private int _changeCount;
 
     /// <summary>Starts to follow components.</summary>
     /// <param name="components">The components, in the machine's order.</param>
-    /// <param name="reported">Components whose changes are listed by <see cref="Changes"/>; all count for the digest.</param>
-    public StateTracker(IReadOnlyList<IStateful> components, Func<IStateful, bool> reported)
+    public StateTracker(IReadOnlyList<IStateful> components)
     {
         _tracked = new Tracked[components.Count];
         for (int i = 0; i < _tracked.Length; i++)
         {
-            _tracked[i] = new Tracked(components[i], reported(components[i]));
+            _tracked[i] = components[i] switch
+            {
+                ProcessorState processor => new TrackedProcessor(this, processor),
+                Vmcs vmcs => new TrackedVmcs(this, vmcs),
+                _ => new TrackedAny(this, components[i]),
+            };
         }
 
         Update();
     }
 
-    /// <summary>The sum modulo 2^64 of the mixes of all fields, as of the last <see cref="Update()"/>.</summary>
+    /// <summary>The sum modulo 2^64 of the mixes of all fields, as of the last <see cref="Update"/>.</summary>
     public ulong Digest { get; private set; }
 
-    /// <summary>What the last <see cref="Update()"/> found, in a fixed order.</summary>
+    /// <summary>Registers of processors that the last <see cref="Update"/> found changed, in a fixed order.</summary>
     public ReadOnlySpan<StateChange> Changes => _changes.AsSpan(0, _changeCount);
 
     /// <summary>Looks at everything that may have changed.</summary>
@@ -47,18 +54,7 @@ public sealed class StateTracker
         _changeCount = 0;
         foreach (Tracked tracked in _tracked)
         {
-            if (tracked.Device is { } device)
-            {
-                if (tracked.Version == device.Version && tracked.Seen)
-                {
-                    continue;
-                }
-
-                tracked.Version = device.Version;
-            }
-
-            tracked.Seen = true;
-            Update(tracked);
+            tracked.Update();
         }
     }
 
@@ -68,44 +64,10 @@ public sealed class StateTracker
         ulong sum = 0;
         foreach (Tracked tracked in _tracked)
         {
-            ReadOnlySpan<StateField> fields = tracked.Component.Fields;
-            for (int i = 0; i < fields.Length; i++)
-            {
-                Span<byte> value = _buffer.AsSpan(0, fields[i].Width);
-                tracked.Component.ReadField(i, value);
-                sum += StateHash.Mix(tracked.Component.Component, fields[i].Id, value);
-            }
+            sum += tracked.Full();
         }
 
         return sum;
-    }
-
-    private void Update(Tracked tracked)
-    {
-        IStateful component = tracked.Component;
-        ReadOnlySpan<StateField> fields = component.Fields;
-        int offset = 0;
-        for (int i = 0; i < fields.Length; i++)
-        {
-            int width = fields[i].Width;
-            Span<byte> value = _buffer.AsSpan(0, width);
-            component.ReadField(i, value);
-            Span<byte> last = tracked.Last.AsSpan(offset, width);
-            offset += width;
-            if (value.SequenceEqual(last) && tracked.Mixes[i] != 0)
-            {
-                continue;
-            }
-
-            value.CopyTo(last);
-            ulong mix = StateHash.Mix(component.Component, fields[i].Id, value);
-            Digest += mix - tracked.Mixes[i];
-            tracked.Mixes[i] = mix;
-            if (tracked.Reported)
-            {
-                Add(new StateChange(component.Component, fields[i].Id, width <= 8 ? Little(value) : mix));
-            }
-        }
     }
 
     private void Add(in StateChange change)
@@ -118,46 +80,146 @@ public sealed class StateTracker
         _changes[_changeCount++] = change;
     }
 
-    private static ulong Little(ReadOnlySpan<byte> bytes)
+    /// <summary>One component: its fields' mixes, and how it finds what changed.</summary>
+    private abstract class Tracked
     {
-        ulong value = 0;
-        for (int i = bytes.Length - 1; i >= 0; i--)
+        private readonly byte[] _buffer;
+
+        protected Tracked(StateTracker owner, IStateful component)
         {
-            value = (value << 8) | bytes[i];
+            Owner = owner;
+            Component = component;
+            Id = component.Component;
+            Fields = component.Fields.ToArray();
+            Mixes = new ulong[Fields.Length];
+            _buffer = new byte[Fields.Length == 0 ? 0 : Fields.Max(static field => field.Width)];
         }
 
-        return value;
-    }
+        protected StateTracker Owner { get; }
 
-    private sealed class Tracked
-    {
-        public Tracked(IStateful component, bool reported)
+        protected IStateful Component { get; }
+
+        protected ComponentId Id { get; }
+
+        protected StateField[] Fields { get; }
+
+        protected ulong[] Mixes { get; }
+
+        public abstract void Update();
+
+        public ulong Full()
         {
-            Component = component;
-            Device = component as Device;
-            Reported = reported;
-            int bytes = 0;
-            foreach (StateField field in component.Fields)
+            ulong sum = 0;
+            for (int i = 0; i < Fields.Length; i++)
             {
-                bytes += field.Width;
+                sum += StateHash.Mix(Id, Fields[i].Id, Read(i));
             }
 
-            Last = new byte[bytes];
-            Mixes = new ulong[component.Fields.Length];
+            return sum;
         }
 
-        public IStateful Component { get; }
+        protected ReadOnlySpan<byte> Read(int index)
+        {
+            Span<byte> value = _buffer.AsSpan(0, Fields[index].Width);
+            Component.ReadField(index, value);
+            return value;
+        }
 
-        public Device? Device { get; }
+        protected bool Set(int index, ulong mix)
+        {
+            ulong old = Mixes[index];
+            Mixes[index] = mix;
+            Owner.Digest += mix - old;
+            return mix != old;
+        }
+    }
 
-        public bool Reported { get; }
+    private sealed class TrackedProcessor(StateTracker owner, ProcessorState state) : Tracked(owner, state)
+    {
+        private readonly byte[] _copy = new byte[ProcessorState.CopyBytes];
+        private readonly short[] _changed = new short[state.Fields.Length + 8];
+        private bool _seen;
 
-        public byte[] Last { get; }
+        public override void Update()
+        {
+            int count = state.Compare(_copy, _changed);
+            if (!_seen)
+            {
+                // A field that is 0 has a mix too.
+                _seen = true;
+                count = Fields.Length;
+                for (int i = 0; i < count; i++)
+                {
+                    _changed[i] = (short)i;
+                }
+            }
 
-        public ulong[] Mixes { get; }
+            for (int i = 0; i < count; i++)
+            {
+                int index = _changed[i];
+                StateField field = Fields[index];
+                ulong value = 0;
+                ulong mix;
+                if (field.Width <= 8)
+                {
+                    value = state.ReadWord(index);
+                    mix = StateHash.Mix(Id, field.Id, value);
+                }
+                else
+                {
+                    mix = StateHash.Mix(Id, field.Id, Read(index));
+                    value = mix;
+                }
 
-        public ulong Version { get; set; }
+                if (Set(index, mix))
+                {
+                    Owner.Add(new StateChange(Id, field.Id, value));
+                }
+            }
+        }
+    }
 
-        public bool Seen { get; set; }
+    private sealed class TrackedVmcs(StateTracker owner, Vmcs vmcs) : Tracked(owner, vmcs)
+    {
+        private readonly short[] _touched = new short[vmcs.Fields.Length];
+        private bool _seen;
+
+        public override void Update()
+        {
+            int count = vmcs.TakeTouched(_touched);
+            for (int i = 0; i < (_seen ? count : Fields.Length); i++)
+            {
+                int index = _seen ? _touched[i] : i;
+                Set(index, StateHash.Mix(Id, Fields[index].Id, vmcs.ReadWord(index)));
+            }
+
+            _seen = true;
+        }
+    }
+
+    private sealed class TrackedAny(StateTracker owner, IStateful component) : Tracked(owner, component)
+    {
+        private readonly IVersioned? _versioned = component as IVersioned;
+        private ulong _version;
+        private bool _seen;
+
+        public override void Update()
+        {
+            if (_versioned is not null)
+            {
+                if (_seen && _versioned.Version == _version)
+                {
+                    return;
+                }
+
+                _version = _versioned.Version;
+                _seen = true;
+            }
+
+            for (int i = 0; i < Fields.Length; i++)
+            {
+                Set(i, StateHash.Mix(Id, Fields[i].Id, Read(i)));
+            }
+        }
     }
 }

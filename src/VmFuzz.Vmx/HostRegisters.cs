@@ -7,7 +7,7 @@ namespace VmFuzz.Vmx;
 /// The registers of the modelled host processor while C# code is in root operation: an exit loads them from the
 /// host-state area; an entry takes from them what the VMCS does not load.
 /// </summary>
-public sealed class HostRegisters
+public sealed partial class HostRegisters : IStateful
 {
     private readonly SegmentState[] _segments = new SegmentState[8];
 
@@ -31,6 +31,9 @@ public sealed class HostRegisters
 
     /// <summary>RFLAGS.</summary>
     public ulong RFlags { get; set; } = Arch.RFlags.Reserved1;
+
+    /// <summary>Whether the instruction before the entry was MOV SS or POP SS (VM-instruction error 26). An exit clears it.</summary>
+    public bool BlockedByMovSs { get; set; }
 
     /// <summary>GDTR.</summary>
     public TableState Gdtr { get; set; }

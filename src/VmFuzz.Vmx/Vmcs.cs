@@ -1,5 +1,5 @@
-using System.Collections.Immutable;
 using System.Buffers.Binary;
+using System.Collections.Immutable;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using VmFuzz.Arch;
@@ -28,12 +28,15 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     public Vmcs(int vcpu = 0)
     {
         _vcpu = vcpu;
-        _values = (ulong*)NativeMemory.AllocZeroed((VmcsFieldInfo.SlotCount + DirtyWords) * sizeof(ulong));
+        _values = (ulong*)NativeMemory.AllocZeroed((VmcsFieldInfo.SlotCount + (2 * DirtyWords)) * sizeof(ulong));
         MarkAllDirty();
     }
 
     /// <summary>Launch state: false is clear, true is launched.</summary>
     public bool Launched { get; set; }
+
+    /// <summary>Moves whenever a control field changes.</summary>
+    public ulong ControlsVersion { get; private set; } = 1;
 
     /// <summary>A field, raw.</summary>
     public ulong this[VmcsField field]
@@ -51,6 +54,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
             {
                 _values[slot] = value;
                 _values[VmcsFieldInfo.SlotCount + (slot >> 6)] |= 1UL << (slot & 63);
+                ControlsVersion += ((uint)field & 0xC00) == 0 ? 1UL : 0;
             }
         }
     }
@@ -59,13 +63,74 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public bool Has(VmcsField field, ulong bits) => (this[field] & bits) == bits;
 
+    /// <summary>The slots, for code that moves many fields.</summary>
+    internal ulong* Slots => _values;
+
+    /// <summary>Adds dirty bits of one word: the fields of one width and one area.</summary>
+    internal void AddDirty(int word, ulong bits) => _values[VmcsFieldInfo.SlotCount + word] |= bits;
+
+    /// <summary>Stores one field of a word whose dirty bits the caller collects. The value must fit the field.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void Store(ulong* slots, int slot, ulong value, ref ulong dirty)
+    {
+        if (slots[slot] != value)
+        {
+            slots[slot] = value;
+            dirty |= 1UL << (slot & 63);
+        }
+    }
+
     /// <summary>One word of dirty bits: fields changed since <see cref="ClearDirty"/>.</summary>
     internal ulong Dirty(int word) => _values[VmcsFieldInfo.SlotCount + word];
 
-    internal void ClearDirty() => new Span<ulong>(_values + VmcsFieldInfo.SlotCount, DirtyWords).Clear();
+    /// <summary>The fields are checked. What was dirty stays known as touched until somebody takes it.</summary>
+    internal void ClearDirty()
+    {
+        ulong* dirty = _values + VmcsFieldInfo.SlotCount;
+        for (int i = 0; i < DirtyWords; i++)
+        {
+            dirty[DirtyWords + i] |= dirty[i];
+            dirty[i] = 0;
+        }
+    }
+
+    /// <summary>
+    /// Finds the fields that may have changed since the last call; those written but equal are listed too.
+    /// </summary>
+    /// <param name="fields">Receives indices into <see cref="Fields"/>, ascending by slot; as long as that list.</param>
+    /// <returns>How many.</returns>
+    public int TakeTouched(Span<short> fields)
+    {
+        ulong* dirty = _values + VmcsFieldInfo.SlotCount;
+        int count = 0;
+        fields[count++] = 0;
+        for (int i = 0; i < DirtyWords; i++)
+        {
+            ulong bits = dirty[i] | dirty[DirtyWords + i];
+            dirty[DirtyWords + i] = 0;
+            while (bits != 0)
+            {
+                int index = VmcsFieldInfo.IndexOfSlot((i * 64) + System.Numerics.BitOperations.TrailingZeroCount(bits));
+                bits &= bits - 1;
+                if (index >= 0)
+                {
+                    fields[count++] = (short)(index + 1);
+                }
+            }
+        }
+
+        return count;
+    }
+
+    /// <summary>The value of a field by its index in <see cref="Fields"/>.</summary>
+    public ulong ReadWord(int index) => index == 0 ? Launched ? 1UL : 0 : this[VmcsFieldInfo.All[index - 1].Field];
 
     /// <summary>Makes the next entry evaluate every check.</summary>
-    public void MarkAllDirty() => new Span<ulong>(_values + VmcsFieldInfo.SlotCount, DirtyWords).Fill(ulong.MaxValue);
+    public void MarkAllDirty()
+    {
+        new Span<ulong>(_values + VmcsFieldInfo.SlotCount, DirtyWords).Fill(ulong.MaxValue);
+        ControlsVersion++;
+    }
 
     /// <summary>Copies every field and the launch state.</summary>
     public void CopyFrom(Vmcs other)

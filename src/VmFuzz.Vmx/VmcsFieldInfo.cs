@@ -273,11 +273,15 @@ public sealed record VmcsFieldInfo(VmcsField Field, int Index, VmcsFieldConditio
     }
 
     /// <summary>Place of a field in a storage of <see cref="SlotCount"/>: computed from the encoding, without a table.</summary>
+    [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.AggressiveInlining)]
     internal static int Slot(VmcsField field)
     {
         uint e = (uint)field;
         return (int)(((e >> 5) & 0x300) | ((e >> 4) & 0xC0) | ((e >> 1) & 0x3F));
     }
+
+    /// <summary>Index of the row of a slot, or -1.</summary>
+    internal static int IndexOfSlot(int slot) => BySlot[slot];
 
     /// <summary>Number of slots.</summary>
     internal const int SlotCount = 1024;

@@ -41,7 +41,7 @@ public sealed record VmxCapabilities
         | PrimaryControls.Cr3StoreExiting | PrimaryControls.Cr8LoadExiting | PrimaryControls.Cr8StoreExiting
         | PrimaryControls.NmiWindowExiting | PrimaryControls.MovDrExiting | PrimaryControls.UnconditionalIoExiting
         | PrimaryControls.UseIoBitmaps | PrimaryControls.UseMsrBitmaps | PrimaryControls.MonitorExiting
-        | PrimaryControls.PauseExiting | PrimaryControls.ActivateSecondaryControls;
+        | PrimaryControls.PauseExiting | PrimaryControls.MonitorTrapFlag | PrimaryControls.ActivateSecondaryControls;
 
     private const uint SecondaryHonoured = SecondaryControls.EnableEpt | SecondaryControls.DescriptorTableExiting
         | SecondaryControls.EnableRdtscp | SecondaryControls.EnableVpid | SecondaryControls.WbinvdExiting

@@ -42,6 +42,12 @@ public sealed unsafe partial class VmxUnit
             return EntryOutcome.Failed;
         }
 
+        if (Host.BlockedByMovSs)
+        {
+            failure = Fail(VmxInstructionError.EntryBlockedByMovSs);
+            return EntryOutcome.Failed;
+        }
+
         if (launch == _vmcs.Launched)
         {
             failure = Fail(launch ? VmxInstructionError.VmlaunchNonClear : VmxInstructionError.VmresumeNonLaunched);
@@ -76,16 +82,11 @@ public sealed unsafe partial class VmxUnit
             _vmcs.Launched = true;
         }
 
-        _pin = (uint)_vmcs[VmcsField.PinBasedControls];
-        _primary = (uint)_vmcs[VmcsField.PrimaryControls];
-        _secondary = SecondaryOf(_vmcs);
-        InGuest = true;
-        _cpu.NonRoot = this;
-        _cpu.SecondStage = (_secondary & SecondaryControls.EnableEpt) != 0 ? this : null;
-        PrepareTranslations();
+        BecomeGuest();
         _state->Stop = StopKind.None;
         _cpu.StateChanged();
         Observer?.OnEntry(launch);
+        bool injects = (_vmcs[VmcsField.EntryInterruptionInfo] >> 31) != 0;
         if (!Inject())
         {
             StopKind stop = _state->Stop;
@@ -101,6 +102,7 @@ public sealed unsafe partial class VmxUnit
             }
         }
 
+        StartStepping(injects);
         return Continue(out exit);
     }
 
@@ -131,6 +133,7 @@ public sealed unsafe partial class VmxUnit
     /// </summary>
     public void Abandon()
     {
+        StopStepping();
         InGuest = false;
         _cpu.NonRoot = null;
         _cpu.SecondStage = null;

@@ -20,6 +20,7 @@ public sealed unsafe partial class VmxUnit
 
     private EntryOutcome LeaveGuest(out VmExit exit)
     {
+        StopStepping();
         SaveGuest();
         RecordExit();
         _tlbCr0 = _state->Cr0;
@@ -53,32 +54,37 @@ public sealed unsafe partial class VmxUnit
         v[VmcsField.EntryInterruptionInfo] &= ~(ulong)InterruptionInfo.ValidBit;
     }
 
-    // SDM "Saving Guest State".
+    // SDM "Saving Guest State". The guest area is four words of slots, one for each width.
     private void SaveGuest()
     {
         CpuState* s = _state;
         Vmcs v = _vmcs;
-        uint exit = (uint)v[VmcsField.ExitControls];
-        v[VmcsField.GuestCr0] = s->Cr0;
-        v[VmcsField.GuestCr3] = s->Cr3;
-        v[VmcsField.GuestCr4] = s->Cr4;
-        v[VmcsField.GuestSysenterCs] = s->SysenterCs;
-        v[VmcsField.GuestSysenterEsp] = s->SysenterEsp;
-        v[VmcsField.GuestSysenterEip] = s->SysenterEip;
+        ulong* slots = v.Slots;
+        uint exit = (uint)slots[VmcsFieldInfo.Slot(VmcsField.ExitControls)];
+        ulong words = 0;
+        ulong quads = 0;
+        ulong doubles = 0;
+        ulong naturals = 0;
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestCr0), s->Cr0, ref naturals);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestCr3), s->Cr3, ref naturals);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestCr4), s->Cr4, ref naturals);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestSysenterCs), (uint)s->SysenterCs, ref doubles);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestSysenterEsp), s->SysenterEsp, ref naturals);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestSysenterEip), s->SysenterEip, ref naturals);
         if ((exit & ExitControls.SaveDebugControls) != 0)
         {
-            v[VmcsField.GuestDr7] = s->Dr7;
-            v[VmcsField.GuestDebugCtl] = s->DebugCtl;
+            Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestDr7), s->Dr7, ref naturals);
+            Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestDebugCtl), s->DebugCtl, ref quads);
         }
 
         if ((exit & ExitControls.SavePat) != 0)
         {
-            v[VmcsField.GuestPat] = s->Pat;
+            Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestPat), s->Pat, ref quads);
         }
 
         if ((exit & ExitControls.SaveEfer) != 0)
         {
-            v[VmcsField.GuestEfer] = s->Efer;
+            Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestEfer), s->Efer, ref quads);
         }
 
         if ((Capabilities.Misc & (1UL << 5)) != 0)
@@ -87,47 +93,44 @@ public sealed unsafe partial class VmxUnit
             v[VmcsField.EntryControls] = entry | ((s->Efer & Efer.Lma) != 0 ? EntryControls.Ia32eModeGuest : 0);
         }
 
-        SaveSegment(s->Es, 0);
-        SaveSegment(s->Cs, 1);
-        SaveSegment(s->Ss, 2);
-        SaveSegment(s->Ds, 3);
-        SaveSegment(s->Fs, 4);
-        SaveSegment(s->Gs, 5);
-        SaveSegment(s->Ldtr, 6);
-        SaveSegment(s->Tr, 7);
-        v[VmcsField.GuestGdtrBase] = s->Gdtr.Base;
-        v[VmcsField.GuestGdtrLimit] = s->Gdtr.Limit;
-        v[VmcsField.GuestIdtrBase] = s->Idtr.Base;
-        v[VmcsField.GuestIdtrLimit] = s->Idtr.Limit;
-        v[VmcsField.GuestRsp] = s->Gpr[(int)Gpr.Rsp];
-        v[VmcsField.GuestRip] = s->Gpr[CpuState.RipSlot];
-        ulong flags = _cpu.RFlagsValue;
-        v[VmcsField.GuestRflags] = _savedRf switch
+        int selector = VmcsFieldInfo.Slot(VmcsField.GuestEsSelector);
+        int limit = VmcsFieldInfo.Slot(VmcsField.GuestEsLimit);
+        int rights = VmcsFieldInfo.Slot(VmcsField.GuestEsAccessRights);
+        int segmentBase = VmcsFieldInfo.Slot(VmcsField.GuestEsBase);
+        SegmentState* segment = &s->Es;
+        for (int i = 0; i < 8; i++)
         {
-            SavedRf.Clear => flags & ~RFlags.Rf,
-            SavedRf.Set => flags | RFlags.Rf,
-            _ => flags,
-        };
-        v[VmcsField.GuestInterruptibility] = s->Interruptibility;
-        v[VmcsField.GuestActivity] = s->Activity;
-        v[VmcsField.GuestPendingDebug] = s->PendingDebug & PendingDebugExceptions.Defined;
+            Vmcs.Store(slots, selector + i, (ushort)segment[i].Selector, ref words);
+            Vmcs.Store(slots, limit + i, segment[i].Limit, ref doubles);
+            Vmcs.Store(slots, rights + i, segment[i].Attributes & ~SegmentAttributes.Reserved, ref doubles);
+            Vmcs.Store(slots, segmentBase + i, segment[i].Base, ref naturals);
+        }
+
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestGdtrBase), s->Gdtr.Base, ref naturals);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestGdtrLimit), (uint)s->Gdtr.Limit, ref doubles);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestIdtrBase), s->Idtr.Base, ref naturals);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestIdtrLimit), (uint)s->Idtr.Limit, ref doubles);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestRsp), s->Gpr[(int)Gpr.Rsp], ref naturals);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestRip), s->Gpr[CpuState.RipSlot], ref naturals);
+        ulong flags = _cpu.RFlagsValue;
+        flags = _savedRf == SavedRf.Clear ? flags & ~RFlags.Rf : _savedRf == SavedRf.Set ? flags | RFlags.Rf : flags;
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestRflags), flags, ref naturals);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestInterruptibility), (uint)s->Interruptibility, ref doubles);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestActivity), (uint)s->Activity, ref doubles);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestPendingDebug), s->PendingDebug & PendingDebugExceptions.Defined, ref naturals);
         if ((_secondary & SecondaryControls.EnableEpt) != 0
             && (s->Cr0 & Cr0.Pg) != 0 && (s->Cr4 & Cr4.Pae) != 0 && (s->Efer & Efer.Lma) == 0)
         {
-            v[VmcsField.GuestPdpte0] = s->Pdpte[0];
-            v[VmcsField.GuestPdpte1] = s->Pdpte[1];
-            v[VmcsField.GuestPdpte2] = s->Pdpte[2];
-            v[VmcsField.GuestPdpte3] = s->Pdpte[3];
+            for (int i = 0; i < 4; i++)
+            {
+                Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestPdpte0) + i, s->Pdpte[i], ref quads);
+            }
         }
-    }
 
-    private void SaveSegment(in SegmentState segment, uint index)
-    {
-        Vmcs v = _vmcs;
-        v[VmcsField.GuestEsSelector + (2 * index)] = segment.Selector;
-        v[VmcsField.GuestEsBase + (2 * index)] = segment.Base;
-        v[VmcsField.GuestEsLimit + (2 * index)] = segment.Limit;
-        v[VmcsField.GuestEsAccessRights + (2 * index)] = segment.Attributes & ~SegmentAttributes.Reserved;
+        v.AddDirty(VmcsFieldInfo.Slot(VmcsField.GuestEsSelector) >> 6, words);
+        v.AddDirty(VmcsFieldInfo.Slot(VmcsField.GuestPat) >> 6, quads);
+        v.AddDirty(VmcsFieldInfo.Slot(VmcsField.GuestEsLimit) >> 6, doubles);
+        v.AddDirty(VmcsFieldInfo.Slot(VmcsField.GuestCr0) >> 6, naturals);
     }
 
     // SDM "Loading Host State". False is a VMX abort.
@@ -140,6 +143,7 @@ public sealed unsafe partial class VmxUnit
         h.Cr0 = (v[VmcsField.HostCr0] & ~Cr0Kept) | (h.Cr0 & Cr0Kept);
         h.Cr3 = v[VmcsField.HostCr3] & (ulong.MaxValue >> (64 - Capabilities.PhysicalBits));
         h.Cr4 = (v[VmcsField.HostCr4] & (wide ? ulong.MaxValue : ~Cr4.Pcide)) | (wide ? Cr4.Pae : 0);
+        h.BlockedByMovSs = false;
         h.Dr7 = 0x400;
         h.DebugCtl = 0;
         h.SysenterCs = v[VmcsField.HostSysenterCs];

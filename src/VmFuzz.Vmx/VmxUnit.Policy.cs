@@ -147,8 +147,19 @@ public sealed unsafe partial class VmxUnit
                 break;
         }
 
-        return exits && NoteInstruction(
-            ExitReason.ControlRegisterAccess, instructionLength, ControlRegisterQualification.Mov(register, source, toCr: true).Value);
+        if (exits)
+        {
+            return NoteInstruction(
+                ExitReason.ControlRegisterAccess, instructionLength, ControlRegisterQualification.Mov(register, source, toCr: true).Value);
+        }
+
+        if (register is 0 or 4 && BreaksFixedBits(register, value))
+        {
+            // A bit that no processor has: the load raises #GP(0), as a value with wrong fixed bits must.
+            value |= 1UL << 63;
+        }
+
+        return false;
     }
 
     /// <inheritdoc/>
@@ -257,6 +268,9 @@ public sealed unsafe partial class VmxUnit
     }
 
     /// <inheritdoc/>
+    public bool VirtualNmis => Pin(PinBasedControls.VirtualNmis);
+
+    /// <inheritdoc/>
     public bool Nmi() => Pin(PinBasedControls.NmiExiting) && Note(
         new VmExit((uint)ExitReason.ExceptionOrNmi, InterruptionInfo: new InterruptionInfo(InterruptionType.Nmi, Vector.Nmi)),
         SavedRf.Keep);
@@ -281,7 +295,7 @@ public sealed unsafe partial class VmxUnit
     /// <inheritdoc/>
     public bool Window()
     {
-        if (_pendingMtf)
+        if (_pendingMtf || Stepped())
         {
             _pendingMtf = false;
             return Note(new VmExit((uint)ExitReason.MonitorTrapFlag), SavedRf.Keep);
@@ -309,6 +323,21 @@ public sealed unsafe partial class VmxUnit
     /// <inheritdoc/>
     public ulong GuestTsc(ulong tsc) =>
         Primary(PrimaryControls.UseTscOffsetting) ? tsc + _vmcs[VmcsField.TscOffset] : tsc;
+
+    // SDM "Changes to Instruction Behavior in VMX Non-Root Operation", MOV to CR0 and CR4; CR0.PE and CR0.PG are free
+    // with unrestricted guest.
+    private bool BreaksFixedBits(int register, ulong value)
+    {
+        if (register == 4)
+        {
+            return (~value & Capabilities.Cr4Fixed0) != 0;
+        }
+
+        ulong required = Secondary(SecondaryControls.UnrestrictedGuest)
+            ? Capabilities.Cr0Fixed0 & ~(Cr0.Pe | Cr0.Pg)
+            : Capabilities.Cr0Fixed0;
+        return (~value & required) != 0;
+    }
 
     private bool Pin(uint bits) => (_pin & bits) != 0;
 

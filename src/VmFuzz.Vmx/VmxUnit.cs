@@ -25,7 +25,7 @@ public sealed unsafe partial class VmxUnit : INonRootPolicy, ISecondStage, IVmxI
         _state = processor.State;
         Capabilities = capabilities ?? VmxCapabilities.Default with { PhysicalBits = processor.Model.PhysicalBits };
         Checks = checks ?? EntryChecks.Default;
-        Host = host ?? new HostRegisters();
+        Host = host ?? new HostRegisters { Vcpu = processor.Index };
         _vmcs = new Vmcs(processor.Index);
     }
 

@@ -24,7 +24,8 @@ internal sealed record Layer(string Name, ImmutableArray<string> Projects, Immut
         new("VmFuzz.Vmx", ["VmFuzz.Cpu", "VmFuzz.Memory", "VmFuzz.Arch"], []),
         new("VmFuzz.Devices", ["VmFuzz.Arch"], []),
         new("VmFuzz.Kvm", Kvm, ["Iced"]),
-        new("VmFuzz.Machines", Machines, []),
+        // Only Mnemonic and Code, which instruction rows are named by: the engine's identity is made of them.
+        new("VmFuzz.Machines", Machines, ["Iced"]),
         new("VmFuzz.Trace", ["VmFuzz.Arch"], ["System.IO.Hashing"]),
         new("VmFuzz.Replay", Replay, []),
         new("VmFuzz.Testing", Testing, ["FsCheck", "FSharp.Core", "Iced"]),
@@ -59,7 +60,7 @@ internal static class LayerRules
 {
     // The runtime's own assemblies; every other reference is a package.
     private static bool IsRuntime(string name) =>
-        name is "netstandard" or "mscorlib" or "Microsoft.CSharp"
+        name is "netstandard" or "mscorlib" or "Microsoft.CSharp" or "Microsoft.Win32.Primitives"
         || (name.StartsWith("System.", StringComparison.Ordinal) && name is not ("System.CommandLine" or "System.IO.Hashing"));
 
     public static IEnumerable<string> Find(AssemblyDefinition assembly, Layer layer)

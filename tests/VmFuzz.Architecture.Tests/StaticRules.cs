@@ -40,6 +40,7 @@ internal static class StaticRules
         new Dictionary<string, string>(StringComparer.Ordinal)
         {
             ["VmFuzz.Cpu.InstructionTable"] = "Its index by mnemonic is private, filled by the constructor and only read afterwards; an array for speed.",
+            ["VmFuzz.Kvm.ExitTable"] = "Its rows by reason are private, filled by the constructor and only read afterwards; an array for speed.",
             ["VmFuzz.Vmx.EntryChecks"] = "Its arrays are private, filled by the constructor and only read afterwards; arrays for speed.",
         });
 

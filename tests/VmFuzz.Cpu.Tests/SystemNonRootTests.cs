@@ -60,6 +60,8 @@ public sealed unsafe class SystemNonRootTests
         public bool TaskSwitch(ushort selector, int source, in GuestEvent? original, int instructionLength) =>
             Note($"task {selector:x} {source} {original?.Vector}");
 
+        public bool VirtualNmis => false;
+
         public bool Nmi() => false;
 
         public bool ExternalInterrupt(IInterruptController controller) => false;

@@ -137,7 +137,7 @@ public sealed class EntryCheckTests
 
     [Fact]
     public void OtherEvent_WithoutMtf_Fails() =>
-        Only("entry.injection.other-needs-mtf", VmxCapabilities.Default, (VmcsField.EntryInterruptionInfo, 0x8000_0700));
+        Only("entry.injection.other-needs-mtf", WithoutMtf, (VmcsField.EntryInterruptionInfo, 0x8000_0700));
 
     [Fact]
     public void ZeroLength_NotSupported_Fails()
@@ -154,6 +154,11 @@ public sealed class EntryCheckTests
         capabilities = capabilities with { Misc = capabilities.Misc & ~(1UL << 7) };
         Only("guest.activity.supported", capabilities, (VmcsField.GuestActivity, 2));
     }
+
+    private static VmxCapabilities WithoutMtf => VmxCapabilities.Default with
+    {
+        TrueProcBasedCtls = VmxCapabilities.Default.TrueProcBasedCtls & ~((ulong)PrimaryControls.MonitorTrapFlag << 32),
+    };
 
     private static void Only(string id, VmxCapabilities capabilities, params (VmcsField Field, ulong Value)[] changes)
     {

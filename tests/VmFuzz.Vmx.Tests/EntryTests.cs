@@ -201,4 +201,13 @@ public sealed unsafe class EntryTests
 
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - start);
     }
+
+    [Fact]
+    public void MovSsBefore_Entry_FailsValid26()
+    {
+        using GuestFixture f = new();
+        f.Vmx.Host.BlockedByMovSs = true;
+        Assert.Equal(EntryOutcome.Failed, f.Vmx.Enter(true, out _, out VmxResult failure));
+        Assert.Equal(VmxInstructionError.EntryBlockedByMovSs, failure.Error);
+    }
 }

@@ -51,6 +51,10 @@ public sealed unsafe class ExitTests
     public void Vmcall_Always_Exits() => Check([0x0F, 0x01, 0xC1], 0, 0, Exit(ExitReason.Vmcall, 3));
 
     [Fact]
+    public void Vmclear_Always_ExitsWithOperand() =>
+        Check([0x66, 0x0F, 0xC7, 0x73, 0x10], 0, 0, Exit(ExitReason.Vmclear, 5, 0x10, (2 << 7) | (3 << 15) | (1 << 22) | (3 << 23)));
+
+    [Fact]
     public void MovToCr3_WithControl_Exits() => Check([0x0F, 0x22, 0xDB], PrimaryControls.Cr3LoadExiting, 0,
         Exit(ExitReason.ControlRegisterAccess, 3, ControlRegisterQualification.Mov(3, Gpr.Rbx, true).Value));
 
@@ -224,7 +228,7 @@ public sealed unsafe class ExitTests
         VmExit exit = f.Enter();
         Assert.Equal(ExitReason.EptViolation, exit.Basic);
         Assert.Equal(new InterruptionInfo(InterruptionType.ExternalInterrupt, 0x40), exit.IdtVectoringInfo);
-        Assert.Equal(0x20_0800UL, exit.GuestPhysical & ~0xFFUL | 0x800);
+        Assert.InRange(exit.GuestPhysical, 0x20_07C0UL, 0x20_07FFUL);
         Assert.Equal(0x40UL, f.Vmcs[VmcsField.EntryInterruptionInfo]);
         Assert.Equal(0x1000UL, f.Vmcs[VmcsField.GuestRip]);
     }
@@ -329,5 +333,56 @@ public sealed unsafe class ExitTests
         Assert.Equal(ExitReason.Hlt, f.Enter().Basic);
         Assert.Equal(1UL, f.Cpu.State->Gpr[2]);
         Assert.Equal(f.Cpu.Tsc & 0xFFFF_FFFF, f.Cpu.State->Gpr[0]);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void MovToCr0_WithoutFixedNe_IsGeneralProtection(bool keepNe)
+    {
+        using GuestFixture f = new();
+        // MOV RAX, CR0; AND AL, mask; MOV CR0, RAX; HLT.
+        f.Code(0x0F, 0x20, 0xC0, 0x24, (byte)(keepNe ? 0xFF : 0xDF), 0x0F, 0x22, 0xC0, 0xF4);
+        VmExit exit = f.Enter();
+        Assert.Equal(ExitReason.Hlt, exit.Basic);
+        Assert.Equal(keepNe ? 0x1008UL : GuestFixture.Handlers + (Vector.Gp * 16), f.Vmcs[VmcsField.GuestRip]);
+    }
+
+    [Fact]
+    public void MonitorTrapFlag_EachEntry_RunsOneInstruction()
+    {
+        using GuestFixture f = new();
+        // NOP; UD2 (delivered: exit before the handler); and a jump to itself.
+        f.Code(0x90, 0x0F, 0x0B);
+        f.Vmcs[VmcsField.PrimaryControls] |= PrimaryControls.MonitorTrapFlag;
+        VmExit mtf = new((uint)ExitReason.MonitorTrapFlag);
+        Assert.Equal(mtf, f.Enter());
+        Assert.Equal(0x1001UL, f.Vmcs[VmcsField.GuestRip]);
+        Assert.Equal(mtf, f.Enter(launch: false));
+        Assert.Equal(GuestFixture.Handlers + (Vector.Ud * 16), f.Vmcs[VmcsField.GuestRip]);
+        f.Write(GuestFixture.Handlers + (Vector.Ud * 16), 0xFEEB);
+        Assert.Equal(mtf, f.Enter(launch: false));
+        Assert.Equal(2UL, f.Cpu.Retired);
+        Assert.Same(f, f.Cpu.Boundary);
+    }
+
+    [Fact]
+    public void MonitorTrapFlag_Injection_ExitsBeforeHandler()
+    {
+        using GuestFixture f = new();
+        f.Vmcs[VmcsField.PrimaryControls] |= PrimaryControls.MonitorTrapFlag;
+        f.Vmcs[VmcsField.EntryInterruptionInfo] = 0x8000_0306;
+        Assert.Equal(new VmExit((uint)ExitReason.MonitorTrapFlag), f.Enter());
+        Assert.Equal(GuestFixture.Handlers + (Vector.Ud * 16), f.Vmcs[VmcsField.GuestRip]);
+        Assert.Equal(0UL, f.Cpu.Retired);
+    }
+
+    [Fact]
+    public void OtherEvent_Injected_ExitsAtOnce()
+    {
+        using GuestFixture f = new();
+        f.Vmcs[VmcsField.EntryInterruptionInfo] = 0x8000_0700;
+        Assert.Equal(new VmExit((uint)ExitReason.MonitorTrapFlag), f.Enter());
+        Assert.Equal(0x1000UL, f.Vmcs[VmcsField.GuestRip]);
     }
 }

@@ -17,7 +17,7 @@ internal sealed unsafe class GuestFixture : IBus, IClock, IInputSource, IInterru
     public const ulong IoBitmapA = 0x82_1000;
     public const ulong IoBitmapB = 0x82_2000;
     public const ulong MsrArea = 0x82_3000;
-    public const ulong PageTables = 0x30_0000;
+    public const ulong PageTables = 0x10_0000;
     public const ulong Idt = 0x2_0000;
     public const ulong Gdt = 0x2_2000;
     public const ulong Handlers = 0x3_0000;
@@ -38,6 +38,7 @@ internal sealed unsafe class GuestFixture : IBus, IClock, IInputSource, IInterru
         Vmcs[VmcsField.IoBitmapA] = IoBitmapA;
         Vmcs[VmcsField.IoBitmapB] = IoBitmapB;
         Vmcs[VmcsField.EptPointer] = EptRoot | (3 << 3) | 6;
+        Vmcs[VmcsField.GuestCr3] = PageTables;
         Vmcs[VmcsField.GuestIdtrBase] = Idt;
         Vmcs[VmcsField.GuestGdtrBase] = Gdt;
         if (!ept)

@@ -7,9 +7,9 @@ namespace VmFuzz.Vmx;
 // SDM "Checks on Guest Segment Registers". A rule that holds for several registers is a row for each.
 internal static class GuestSegmentChecks
 {
-    private static readonly string[] Names = ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"];
+    private static readonly ImmutableArray<string> Names = ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"];
 
-    private static readonly FieldChange[] V8086 =
+    private static readonly ImmutableArray<FieldChange> V8086 =
     [
         Or(VmcsField.GuestRflags, RFlags.Vm), NoEntry(EntryControls.Ia32eModeGuest), Set(VmcsField.GuestEfer, 0),
         .. Enumerable.Range(0, 6).SelectMany(static i => new[]
@@ -19,7 +19,7 @@ internal static class GuestSegmentChecks
         }),
     ];
 
-    private static readonly FieldChange[] Protected32 =
+    private static readonly ImmutableArray<FieldChange> Protected32 =
     [
         NoEntry(EntryControls.Ia32eModeGuest), Set(VmcsField.GuestEfer, 0), Set(VmcsField.GuestCsAccessRights, 0xC09B),
     ];

@@ -1,0 +1,191 @@
+using System.Security.Cryptography;
+using VmFuzz.Arch;
+
+namespace VmFuzz.Cli;
+
+/// <summary>
+/// The world outside as a source: typed bytes, the user's wish to stop, and randomness of the operating system; or
+/// those of another source, with the wish to stop added.
+/// </summary>
+/// <remarks>
+/// What arrives from other threads becomes visible at most once for each retired count, at the first question, so that
+/// a replay (which announces an input from the start of its position) meets it at the same consultation.
+/// </remarks>
+internal sealed class LiveSource(IInputSource? inner) : IInputSource
+{
+    /// <summary>Instructions after which a running guest is asked to look at the world.</summary>
+    public const ulong PollDistance = 1 << 18;
+
+    /// <summary>Instructions between two typed bytes: a byte at 115200 baud.</summary>
+    public const ulong ByteDistance = 86_806;
+
+    private readonly object _gate = new();
+    private readonly Queue<byte> _bytes = new();
+    private volatile bool _waiting;
+    private volatile bool _stop;
+    private bool _stopTaken;
+    private bool _attached;
+    private ulong _decidedAt = ulong.MaxValue;
+    private bool _dueHere;
+    private ulong _nextByte;
+
+    /// <summary>Whether it makes sense to wait for a byte when the guest idles.</summary>
+    public Func<bool>? MayWait { get; set; }
+
+    /// <summary>Called when the guest idles or was asked to look at the world: a moment to show what it printed.</summary>
+    public Action? Polled { get; set; }
+
+    /// <summary>Whether the user asked to stop.</summary>
+    public bool StopRequested => _stop;
+
+    /// <summary>Asks the run to end at its next poll. From any thread.</summary>
+    public void RequestStop()
+    {
+        lock (_gate)
+        {
+            _stop = true;
+            _waiting = true;
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    /// <summary>A byte was typed. From any thread.</summary>
+    public void Type(byte value)
+    {
+        lock (_gate)
+        {
+            _bytes.Enqueue(value);
+            _waiting = true;
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    /// <summary>A console is there from now on, or not any more. From any thread.</summary>
+    public void Attach(bool attached)
+    {
+        lock (_gate)
+        {
+            _attached = attached;
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    /// <inheritdoc/>
+    public ulong NextDue(int vcpu, ulong retired)
+    {
+        if (retired != _decidedAt)
+        {
+            _decidedAt = retired;
+            _dueHere = _waiting && Due(retired);
+            Polled?.Invoke();
+        }
+
+        ulong due = _dueHere ? retired : retired + PollDistance;
+        if (_waiting && !_dueHere)
+        {
+            due = Math.Min(due, Math.Max(_nextByte, retired + 1));
+        }
+
+        return inner is null ? due : Math.Min(due, inner.NextDue(vcpu, retired));
+    }
+
+    /// <inheritdoc/>
+    public bool TryTake(InputPoint point, in Position at, out Input input)
+    {
+        switch (point)
+        {
+            case InputPoint.Boundary:
+                if (_dueHere && at.Retired == _decidedAt)
+                {
+                    if (TakeLive(at.Retired, out input))
+                    {
+                        return true;
+                    }
+
+                    _dueHere = false;
+                }
+
+                break;
+            case InputPoint.Random when inner is null:
+                Span<byte> value = stackalloc byte[8];
+                RandomNumberGenerator.Fill(value);
+                input = new Input(InputKind.Random, BitConverter.ToUInt64(value), 1);
+                return true;
+            case InputPoint.Blocked:
+                if (TakeLive(ulong.MaxValue, out input) || (inner?.TryTake(point, at, out input) ?? false))
+                {
+                    return true;
+                }
+
+                return Wait() && TakeLive(ulong.MaxValue, out input);
+            default:
+                break;
+        }
+
+        input = default;
+        return inner?.TryTake(point, at, out input) ?? false;
+    }
+
+    private bool Due(ulong retired)
+    {
+        if (_stop && !_stopTaken)
+        {
+            return true;
+        }
+
+        lock (_gate)
+        {
+            _waiting = _bytes.Count != 0;
+            return _waiting && retired >= _nextByte;
+        }
+    }
+
+    private bool TakeLive(ulong retired, out Input input)
+    {
+        input = default;
+        if (_stop && !_stopTaken)
+        {
+            _stopTaken = true;
+            input = new Input(InputKind.Stop);
+            return true;
+        }
+
+        lock (_gate)
+        {
+            if (retired < _nextByte || !_bytes.TryDequeue(out byte value))
+            {
+                return false;
+            }
+
+            _waiting = _bytes.Count != 0;
+            input = new Input(InputKind.ConsoleByte, value);
+        }
+
+        if (retired != ulong.MaxValue)
+        {
+            _nextByte = retired + ByteDistance;
+        }
+
+        return true;
+    }
+
+    // The guest idles: nothing will happen until a byte comes.
+    private bool Wait()
+    {
+        Polled?.Invoke();
+        if (MayWait is null || !MayWait())
+        {
+            return false;
+        }
+
+        lock (_gate)
+        {
+            while (_attached && !_waiting)
+            {
+                Monitor.Wait(_gate);
+            }
+
+            return _waiting;
+        }
+    }
+}

@@ -1,0 +1,55 @@
+using VmFuzz.Machines;
+using VmFuzz.Replay;
+
+namespace VmFuzz.Cli;
+
+/// <summary>Where the guest's serial port leads.</summary>
+internal enum SerialTarget : byte
+{
+    Stdio,
+    File,
+    None,
+}
+
+/// <summary>What <c>--log</c> shows.</summary>
+[Flags]
+internal enum LogKinds : byte
+{
+    None = 0,
+    Exits = 1,
+    Int = 2,
+    Instructions = 4,
+    Inputs = 8,
+    FirstAccess = 16,
+}
+
+/// <summary>Everything that <c>run</c> and <c>record</c> were asked for, checked.</summary>
+internal sealed record RunArguments
+{
+    public required MachineOptions Options { get; init; }
+
+    /// <summary>Files read, so that no output may name one of them.</summary>
+    public required IReadOnlyList<string> InputPaths { get; init; }
+
+    public SerialTarget Serial { get; init; }
+
+    public string SerialPath { get; init; } = "";
+
+    /// <summary>Whether <c>-serial stdio</c> was written out, which connects standard input too.</summary>
+    public bool SerialExplicit { get; init; }
+
+    public LogKinds Log { get; init; }
+
+    public string LogPath { get; init; } = "";
+
+    public bool DumpState { get; init; }
+
+    public bool ExitWithGuest { get; init; }
+
+    /// <summary>Seed, <c>entropy</c>, or empty.</summary>
+    public string Chaos { get; init; } = "";
+
+    public ChaosOptions ChaosOptions { get; init; } = new();
+
+    public bool Json { get; init; }
+}

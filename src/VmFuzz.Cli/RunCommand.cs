@@ -1,0 +1,247 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using VmFuzz.Arch;
+using VmFuzz.Machines;
+using VmFuzz.Replay;
+using VmFuzz.Trace;
+
+namespace VmFuzz.Cli;
+
+/// <summary><c>vmfuzz run</c> and <c>vmfuzz record</c>.</summary>
+internal static class RunCommand
+{
+    /// <summary>Runs a machine, and records it when there is an output.</summary>
+    public static int Execute(Host host, RunArguments arguments, string? output, bool force)
+    {
+        if (output is not null)
+        {
+            CheckOutput(arguments, output, force);
+        }
+
+        var live = new LiveSource(ChaosOf(arguments));
+        using Machine machine = Machine.Create(arguments.Options, live);
+        using TraceWriter? writer = output is null
+            ? null
+            : TraceWriter.Create(output, TraceHeaders.Of(arguments.Options, SourceName(arguments)), force);
+        using Screen screen = OpenScreen(host, arguments);
+        using TextWriter? logFile = arguments.LogPath.Length == 0
+            ? null
+            : new StreamWriter(InputFiles.Create(arguments.LogPath, "--log-file"));
+        machine.ConsoleOutput = screen.Write;
+        live.Polled = screen.Flush;
+        live.MayWait = () => NothingScheduled(machine);
+
+        var end = new TraceEvent();
+        Func<RunCounts> counts = Observe(machine, arguments, writer, logFile ?? host.Err, end, out Recorder? recorder);
+        using Recorder? recording = recorder;
+        using SignalTrap? trap = host.OwnsProcess ? new SignalTrap(live) : null;
+        ConnectInput(host, arguments, live);
+        var watch = Stopwatch.StartNew();
+        if (host.ErrorIsTerminal)
+        {
+            screen.StartProgress(() => ProgressLine(machine, writer, watch.Elapsed.TotalSeconds));
+        }
+
+        MachineStop stop;
+        try
+        {
+            stop = machine.Run();
+        }
+        finally
+        {
+            screen.StopProgress();
+            screen.EndLine();
+        }
+
+        double seconds = watch.Elapsed.TotalSeconds;
+        bool broken = recorder?.DigestBroken ?? false;
+        var report = new RunReport
+        {
+            Command = output is null ? "run" : "record",
+            Stop = stop,
+            Counts = counts(),
+            Retired = machine.Processor.Retired,
+            VirtualTime = machine.Clock.Now,
+            ConsoleLength = machine.ConsoleLength,
+            Seconds = seconds,
+            TracePath = output,
+            TraceEvents = writer is null ? 0 : writer.Count + 1,
+            TraceBytes = writer?.Length ?? 0,
+            Digest = end.Digest,
+            MemoryDigest = end.MemoryDigest,
+            State = arguments.DumpState ? StateDump.Of(machine) : null,
+            Status = broken ? ExitStatus.EngineBug : StatusOf(stop, arguments),
+        };
+        report.Write(host, arguments.Json);
+        if (broken)
+        {
+            host.Err.WriteLine("vmfuzz: engine bug: a digest kept incrementally differed from one worked out from nothing: please report it with the trace");
+        }
+
+        return report.Status;
+    }
+
+    /// <summary>The status of a run by why it ended.</summary>
+    internal static int StatusOf(in MachineStop stop, RunArguments arguments) => stop.Kind switch
+    {
+        MachineStopKind.SerialMatch => ExitStatus.Fine,
+        MachineStopKind.Unimplemented => ExitStatus.EngineBug,
+        MachineStopKind.HypervisorError => ExitStatus.Finding,
+        MachineStopKind.DebugExit when arguments.ExitWithGuest => stop.GuestStatus,
+        _ => arguments.Options.UntilSerial.Length == 0 ? ExitStatus.Fine : ExitStatus.Finding,
+    };
+
+    private static void CheckOutput(RunArguments arguments, string output, bool force)
+    {
+        var used = new List<string>(arguments.InputPaths);
+        if (arguments.Serial == SerialTarget.File)
+        {
+            used.Add(arguments.SerialPath);
+        }
+
+        if (arguments.LogPath.Length != 0)
+        {
+            used.Add(arguments.LogPath);
+        }
+
+        InputFiles.MustBeWritable(output, "-o", used, force);
+    }
+
+    private static ChaosSource? ChaosOf(RunArguments arguments)
+    {
+        if (arguments.Chaos.Length == 0)
+        {
+            return null;
+        }
+
+        if (arguments.Chaos == "entropy")
+        {
+            return new ChaosSource(arguments.ChaosOptions, static () =>
+            {
+                Span<byte> bytes = stackalloc byte[8];
+                System.Security.Cryptography.RandomNumberGenerator.Fill(bytes);
+                return BitConverter.ToUInt64(bytes);
+            });
+        }
+
+        Quantities.TryNumber(arguments.Chaos, out ulong seed);
+        return new ChaosSource(arguments.ChaosOptions, new SplitMix(seed).Next);
+    }
+
+    private static string SourceName(RunArguments arguments) => arguments.Chaos switch
+    {
+        "" => "live",
+        "entropy" => "chaos entropy",
+        _ => $"chaos {arguments.Chaos}",
+    };
+
+    private static Screen OpenScreen(Host host, RunArguments arguments) => arguments.Serial switch
+    {
+        SerialTarget.File => new Screen(InputFiles.Create(arguments.SerialPath, "-serial"), null, host.Err, owned: true),
+        SerialTarget.None => new Screen(null, null, host.Err, owned: false),
+        _ when arguments.Json => new Screen(null, host.Err, host.Err, owned: false),
+        _ => new Screen(host.RawOut, host.Out, host.Err, owned: false),
+    };
+
+    private static Func<RunCounts> Observe(Machine machine, RunArguments arguments, TraceWriter? writer, TextWriter logTo, TraceEvent end, out Recorder? recorder)
+    {
+        recorder = null;
+        EventLog? log = arguments.Log == LogKinds.None ? null : new EventLog(arguments.Log, logTo);
+        log?.WatchInstructions(machine);
+        if (writer is not null)
+        {
+            recorder = new Recorder(machine, writer)
+            {
+                Written = made =>
+                {
+                    log?.Show(made);
+                    if (made.Kind == TraceEventKind.End)
+                    {
+                        end.CopyFrom(made);
+                    }
+                },
+            };
+            RunCounts recorded = recorder.Counts;
+            return () => recorded;
+        }
+
+        if ((arguments.Log & ~LogKinds.Instructions) != 0)
+        {
+            RunCounts logged = log!.Watch(machine).Counts;
+            return () => logged;
+        }
+
+        var counter = new RunCounter();
+        machine.Observe(counter);
+        return () => counter.Counts;
+    }
+
+    private static bool NothingScheduled(Machine machine) =>
+        machine.Clock.Events.NextDeadline == ulong.MaxValue
+        && (machine.UnderHypervisor || (machine.Processor.RFlagsValue & RFlags.If) != 0);
+
+    // Standard input is the guest's keyboard when it is a terminal, or when the user wrote -serial stdio.
+    private static void ConnectInput(Host host, RunArguments arguments, LiveSource live)
+    {
+        if (arguments.Serial != SerialTarget.Stdio || host.OpenInput is null || !(host.InputIsTerminal || arguments.SerialExplicit))
+        {
+            return;
+        }
+
+        live.Attach(true);
+        var reader = new Thread(() =>
+        {
+            try
+            {
+                using Stream input = host.OpenInput();
+                for (int value = input.ReadByte(); value >= 0; value = input.ReadByte())
+                {
+                    live.Type((byte)value);
+                }
+            }
+            catch (IOException)
+            {
+                // A terminal that goes away is the end of what is typed.
+            }
+
+            live.Attach(false);
+        })
+        { IsBackground = true, Name = "console input" };
+        reader.Start();
+    }
+
+    private static string ProgressLine(Machine machine, TraceWriter? writer, double seconds)
+    {
+        ulong retired = machine.Processor.Retired;
+        string line = string.Create(CultureInfo.InvariantCulture, $"{Quantities.Grouped(retired)} instructions, {Quantities.Mips(retired, seconds)} MIPS");
+        return writer is null
+            ? line
+            : string.Create(CultureInfo.InvariantCulture, $"{line}, {Quantities.Grouped(writer.Count)} events, {Quantities.Grouped((ulong)writer.Length)} bytes");
+    }
+
+    /// <summary>The first Ctrl-C or SIGTERM ends the run through the door; the second kills.</summary>
+    private sealed class SignalTrap : IDisposable
+    {
+        private readonly PosixSignalRegistration _interrupt;
+        private readonly PosixSignalRegistration _terminate;
+
+        public SignalTrap(LiveSource live)
+        {
+            _interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Handle);
+            _terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Handle);
+
+            void Handle(PosixSignalContext context)
+            {
+                context.Cancel = !live.StopRequested;
+                live.RequestStop();
+            }
+        }
+
+        public void Dispose()
+        {
+            _interrupt.Dispose();
+            _terminate.Dispose();
+        }
+    }
+}

@@ -1,0 +1,62 @@
+using VmFuzz.Arch;
+using VmFuzz.Machines;
+
+namespace VmFuzz.Benchmarks;
+
+internal static class Guests
+{
+    public static MachineOptions Options(byte[] code, Accelerator accelerator) => new()
+    {
+        Accelerator = accelerator,
+        Images = [new MachineImage("code", "benchmark", code)],
+    };
+
+    // mov ecx, n / again: add rax, rcx / xor rax, 0x1234 / mov [0x20000+rbx*8], rax / mov rdx, [0x20000] / add rdx, rax /
+    // inc ebx / and ebx, 0xff / dec ecx / jnz again / hlt
+    public static byte[] ArithmeticLoop(uint count)
+    {
+        byte[] code =
+        [
+            0xB9, 0, 0, 0, 0, 0x31, 0xDB, 0x48, 0x01, 0xC8, 0x48, 0x35, 0x34, 0x12, 0x00, 0x00,
+            0x48, 0x89, 0x04, 0xDD, 0x00, 0x00, 0x02, 0x00, 0x48, 0x8B, 0x14, 0x25, 0x00, 0x00, 0x02, 0x00,
+            0x48, 0x01, 0xC2, 0xFF, 0xC3, 0x81, 0xE3, 0xFF, 0x00, 0x00, 0x00, 0xFF, 0xC9, 0x75, 0xD8, 0xF4,
+        ];
+        BitConverter.TryWriteBytes(code.AsSpan(1), count);
+        return code;
+    }
+}
+
+internal sealed class NoInputs : IInputSource
+{
+    public static NoInputs Instance { get; } = new();
+
+    public ulong NextDue(int vcpu, ulong retired) => ulong.MaxValue;
+
+    public bool TryTake(InputPoint point, in Position at, out Input input)
+    {
+        input = default;
+        return false;
+    }
+}
+
+internal static class Resets
+{
+    public static Func<long> Create()
+    {
+        // mov [0x30000], eax / out 0xf4, al
+        byte[] code = [0x89, 0x04, 0x25, 0x00, 0x00, 0x03, 0x00, 0xE6, 0xF4];
+        Machine machine = Machine.Create(Guests.Options(code, Accelerator.Bare), NoInputs.Instance);
+        machine.Run();
+        return () =>
+        {
+            const int Count = 100_000;
+            for (int i = 0; i < Count; i++)
+            {
+                machine.Memory.PrepareWrite(0x30);
+                machine.Reset();
+            }
+
+            return Count;
+        };
+    }
+}
