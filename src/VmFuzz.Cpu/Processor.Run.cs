@@ -101,7 +101,8 @@ public sealed unsafe partial class Processor
             switch (handler(this, reference->Instruction))
             {
                 case ExecResult.Next:
-                    if (s->Attention == 0 && block->Valid != 0)
+                    // The iterations of a repeated instruction may have used up what the rest of the block needs.
+                    if (s->Attention == 0 && block->Valid != 0 && s->Budget >= op->Remaining)
                     {
                         s->Gpr[CpuState.RipSlot] = start;
                         s->Budget -= op->Remaining;

@@ -62,7 +62,7 @@ public static class PropertyCheck
         }
         catch (Exception e)
         {
-            throw new PropertyFailedException($"reproduce with VMFUZZ_SEED={seed}\n{e.Message}\nlast failure: {last?.Message}", e);
+            throw new PropertyFailedException($"reproduce with VMFUZZ_SEED={seed}\n{e.Message}\nlast failure: {last?.Message}", last ?? e);
         }
     }
 }

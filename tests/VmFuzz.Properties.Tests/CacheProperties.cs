@@ -1,0 +1,110 @@
+using VmFuzz.Arch;
+using VmFuzz.Cpu;
+using VmFuzz.Machines;
+using VmFuzz.Replay;
+using VmFuzz.Testing;
+
+namespace VmFuzz.Properties.Tests;
+
+/// <summary>Caches, tiers and limits are invisible: a run under any of them is the same run.</summary>
+public sealed class CacheProperties
+{
+    private static void SameAs(int count, Action<Machine> change, AtomTraits allowed = AtomTraits.All, int schedule = 300, params FlatMode[] modes) =>
+        Seeds.Check(Case.All(allowed, interrupts: true, tail: 20, Generators.Schedules(schedule), modes), count, c =>
+            Result.Same(Run.ToEnd(c), Run.ToEnd(c, change), "as it is, and changed"));
+
+    [Fact]
+    public void ReferenceMicrocode_OnAnyRun_IsTheSame() => SameAs(200, static m => m.Processor.ReferenceOnly = true);
+
+    [Fact]
+    public void LoopThreading_OnAnyRun_IsTheSame() => SameAs(100, static m => m.Processor.LoopThreading = true);
+
+    [Fact]
+    public void LimitAtEveryInstruction_OnAnyRun_IsTheSame() => SameAs(120, static m => _ = new Meddler(m, static _ => 1, static (_, _) => { }));
+
+    [Fact]
+    public void TlbFlushedAtRandomBoundaries_OnAnyRun_IsTheSame() => SameAs(120, static m =>
+    {
+        var random = new SplitMix(11);
+        _ = new Meddler(m, _ => 1 + random.Below(9), static (p, _) => p.FlushTlb());
+    });
+
+    [Fact]
+    public void BlocksDroppedAtRandomBoundaries_OnAnyRun_IsTheSame() => SameAs(120, static m =>
+    {
+        var random = new SplitMix(12);
+        _ = new Meddler(m, _ => 1 + random.Below(9), static (p, _) => p.DropBlocks());
+    });
+
+    [Fact]
+    public void CodeThatChangesItself_AgainstFreshDecoding_IsTheSame() =>
+        SameAs(150, static m =>
+        {
+            m.Processor.ReferenceOnly = true;
+            _ = new Meddler(m, static _ => 1, static (p, _) =>
+            {
+                p.DropBlocks();
+                p.FlushTlb();
+            });
+        }, AtomTraits.ModifiesCode | AtomTraits.Privileged | AtomTraits.Console | AtomTraits.Interrupts);
+
+    [Fact]
+    public void UsedMachine_AfterItsStateIsRestored_RunsTheSame() =>
+        Seeds.Check(
+            Case.All(AtomTraits.All, interrupts: true, tail: 20, Generators.Schedules(300)), 60, static c =>
+            {
+                c = c with { Accelerator = Accelerator.Bare };
+                Result expected = Run.ToEnd(c);
+
+                // The same machine first runs its program from another start, for a while, and is then put back.
+                using Machine machine = Run.Machine(c with { Schedule = InputSchedule.Empty });
+                Snapshot start = Snapshot.Of(machine);
+                machine.Processor.Boundary = new StopAt(machine, 40);
+                machine.Processor.Run();
+                if (machine.Stop.Kind != MachineStopKind.None)
+                {
+                    return;
+                }
+
+                start.Restore(machine);
+                machine.Processor.Boundary = machine;
+                machine.Processor.Door.Source = new ScheduledSource(c.Schedule);
+                machine.Run();
+                Result.Same(expected with { ConsoleHash = 0, ConsoleLength = 0 }, Result.Of(machine) with { ConsoleHash = 0, ConsoleLength = 0 }, "fresh and used");
+            });
+
+    /// <summary>Stands between processor and machine: shortens limits and does something at boundaries.</summary>
+    private sealed class Meddler : IBoundary
+    {
+        private readonly Machine _machine;
+        private readonly Func<ulong, ulong> _distance;
+        private readonly Action<Processor, ulong> _act;
+
+        public Meddler(Machine machine, Func<ulong, ulong> distance, Action<Processor, ulong> act)
+        {
+            _machine = machine;
+            _distance = distance;
+            _act = act;
+            machine.Processor.Boundary = this;
+        }
+
+        public bool OnBoundary(ulong retired, out ulong nextLimit)
+        {
+            bool on = _machine.OnBoundary(retired, out nextLimit);
+            _act(_machine.Processor, retired);
+            nextLimit = Math.Min(nextLimit, retired + _distance(retired));
+            return on;
+        }
+    }
+
+    /// <summary>Stops without telling the machine.</summary>
+    private sealed class StopAt(Machine machine, ulong limit) : IBoundary
+    {
+        public bool OnBoundary(ulong retired, out ulong nextLimit)
+        {
+            nextLimit = limit;
+            machine.Clock.Events.RunDue(machine.Clock.Now);
+            return retired < limit;
+        }
+    }
+}

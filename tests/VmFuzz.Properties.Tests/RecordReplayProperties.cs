@@ -1,0 +1,43 @@
+using VmFuzz.Arch;
+using VmFuzz.Machines;
+using VmFuzz.Replay;
+using VmFuzz.Testing;
+using VmFuzz.Trace;
+
+namespace VmFuzz.Properties.Tests;
+
+public sealed class RecordReplayProperties
+{
+    [Fact]
+    public void Recording_OfAnyRun_ReplaysIdentically() =>
+        Seeds.Check(Case.All(AtomTraits.All, interrupts: true, tail: 50, Generators.Schedules(400)), 250, static c =>
+            TraceAssert.Replays(Run.Record(c)));
+
+    [Fact]
+    public void Recording_WithRareInputs_ReplaysIdentically() =>
+        Seeds.Check(
+            Case.All(AtomTraits.All, interrupts: true, tail: 50, Generators.Schedules(
+                300, InputKind.Init, InputKind.Sipi, InputKind.MachineCheck, InputKind.PageAbsent, InputKind.PageReady, InputKind.StealDelay,
+                InputKind.PmuOverflow, InputKind.AllocationFailure, InputKind.Smi, InputKind.Stop, InputKind.Nmi)),
+            100,
+            static c => TraceAssert.Replays(Run.Record(c)));
+
+    [Fact]
+    public void Recording_Twice_GivesTheSameTrace() =>
+        Seeds.Check(Case.All(AtomTraits.All, interrupts: true, tail: 50, Generators.Schedules(400)), 40, static c =>
+            TraceAssert.Identical(Run.Record(c), Run.Record(c)));
+
+    [Fact]
+    public void Recording_DoesNotChangeTheRun() =>
+        Seeds.Check(Case.All(AtomTraits.All, interrupts: true, tail: 50, Generators.Schedules(400)), 60, static c =>
+        {
+            Result? recorded = null;
+            byte[] trace = Run.Record(c, done: m => recorded = Result.Of(m));
+            using TraceReader reader = TraceReader.Open(trace);
+            var end = new TraceEvent();
+            Assert.True(reader.TryReadEnd(end));
+            Result plain = Run.ToEnd(c);
+            Result.Same(plain, recorded!, "not recorded and recorded");
+            Assert.Equal((end.Digest, end.MemoryDigest, end.Retired, end.ConsoleHash), (plain.Digest, plain.Memory, plain.Retired, plain.ConsoleHash));
+        });
+}
