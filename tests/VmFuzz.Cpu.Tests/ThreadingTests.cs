@@ -37,6 +37,7 @@ public sealed class ThreadingTests
             Assert.Equal(tail.Cpu[r], loop.Cpu[r]);
         }
 
+        Assert.Equal(CpuStop.Requested, tail.Stop);
         Assert.Equal(tail.Cpu.RFlagsValue, loop.Cpu.RFlagsValue);
         Assert.Equal(tail.Cpu.Rip, loop.Cpu.Rip);
     }
@@ -74,12 +75,14 @@ public sealed class ThreadingTests
 
         public Processor Cpu { get; }
 
+        public CpuStop Stop { get; private set; }
+
         public ulong Now => 0;
 
         public void Go(ulong limit)
         {
             _limit = limit;
-            Assert.Equal(CpuStop.Requested, Cpu.Run());
+            Stop = Cpu.Run();
         }
 
         public bool OnBoundary(ulong retired, out ulong nextLimit)
