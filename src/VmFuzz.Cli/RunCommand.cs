@@ -177,9 +177,12 @@ internal static class RunCommand
         return () => counter.Counts;
     }
 
-    private static bool NothingScheduled(Machine machine) =>
-        machine.Clock.Events.NextDeadline == ulong.MaxValue
-        && (machine.UnderHypervisor || (machine.Processor.RFlagsValue & RFlags.If) != 0);
+    // Waiting for a key makes sense when the guest would take an interrupt and no timer will bring one.
+    private static bool NothingScheduled(Machine machine)
+    {
+        ulong flags = machine.Kvm is { } kvm ? kvm.Vmx.Current[VmcsField.GuestRflags] : machine.Processor.RFlagsValue;
+        return machine.Clock.Events.NextDeadline == ulong.MaxValue && (flags & RFlags.If) != 0;
+    }
 
     // Standard input is the guest's keyboard when it is a terminal, or when the user wrote -serial stdio.
     private static void ConnectInput(Host host, RunArguments arguments, LiveSource live)

@@ -34,12 +34,6 @@ public abstract class EventBuilder : IMachineObserver
     /// <summary>Its state as last seen.</summary>
     public StateTracker Tracker { get; }
 
-    /// <summary>Digest of the end event: everything, the hypervisor's own state too; 0 before the end.</summary>
-    public ulong EndDigest { get; private set; }
-
-    /// <summary>Digest of guest memory at the end; 0 before.</summary>
-    public ulong EndMemoryDigest { get; private set; }
-
     /// <summary>Whether a digest kept incrementally ever differed from one worked out from nothing; an engine bug.</summary>
     public bool DigestBroken { get; private set; }
 
@@ -194,8 +188,6 @@ public abstract class EventBuilder : IMachineObserver
         e.Digest = TakeDigest() + new StateTracker(Machine.InnerComponents).Digest;
         Machine.Processor.FlushWriteTlb();
         e.MemoryDigest = Machine.Memory.Digest();
-        EndDigest = e.Digest;
-        EndMemoryDigest = e.MemoryDigest;
         e.InputsHash = Machine.Processor.Door.Hash;
         e.Entries = Counts.Entries;
         e.Exits = Counts.Exits;
