@@ -453,9 +453,16 @@ public sealed unsafe partial class Processor
             RflagsBits modified = reference.Instruction.RflagsModified & Arithmetic;
             _needFlags[i] = (live & modified) != 0;
             bool quiet = reference.Row >= 0 && Forms<TailThreading>.CannotFault(reference.Instruction);
-            live = quiet ? (live & ~modified) | (reference.Instruction.RflagsRead & Arithmetic) : Arithmetic;
+            RflagsBits surely = MayKeepFlags(reference.Instruction) ? RflagsBits.None : modified;
+            live = quiet ? (live & ~surely) | (reference.Instruction.RflagsRead & Arithmetic) : Arithmetic;
         }
     }
+
+    // SDM "SAL/SAR/SHL/SHR": a count of 0 leaves the flags alone.
+    private static bool MayKeepFlags(in Instruction instruction) => instruction.OpCount >= 2
+        && instruction.Mnemonic is Mnemonic.Shl or Mnemonic.Sal or Mnemonic.Shr or Mnemonic.Sar or Mnemonic.Rol or Mnemonic.Ror
+            or Mnemonic.Rcl or Mnemonic.Rcr or Mnemonic.Shld or Mnemonic.Shrd
+        && instruction.GetOpKind(instruction.OpCount - 1) == OpKind.Register;
 
     private const RflagsBits Arithmetic = RflagsBits.OF | RflagsBits.SF | RflagsBits.ZF | RflagsBits.AF | RflagsBits.CF | RflagsBits.PF;
 }

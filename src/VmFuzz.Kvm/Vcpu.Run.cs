@@ -245,6 +245,9 @@ public sealed partial class Vcpu
         Host.SignalPending = true;
     }
 
+    /// <summary>The next run call would find the VCPU blocked with nothing that wakes it.</summary>
+    internal bool IsAsleep => !IsWoken;
+
     private bool IsWoken =>
         (Events.InterruptWaits && Vmx.InterruptAllowed)
         || (Events.NmiPending > 0 || Events.NmiQueued > 0)

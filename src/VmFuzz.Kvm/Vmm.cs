@@ -91,6 +91,12 @@ public sealed class Vmm
             {
                 if (result is -Errno.EINTR or -Errno.EAGAIN)
                 {
+                    // Asleep in the kernel (after INIT, or for a page): only what comes from outside can wake it.
+                    if (Vcpu.IsAsleep && !_host.TakeInputs(InputPoint.Blocked))
+                    {
+                        return VmmStop.Halted;
+                    }
+
                     continue;
                 }
 

@@ -308,13 +308,16 @@ public sealed unsafe partial class VmxVcpu
     // S49: before the entry, for every pass.
     private void TraceEntry()
     {
-        if (_vcpu.Observer is not { } observer || !_vcpu.Path.Runs(Row.S49, _vcpu))
+        if (!_vcpu.Path.Runs(Row.S49, _vcpu))
         {
             return;
         }
 
+        // What was traced last is state of the run path, whether anybody watches or not.
         uint primary = (uint)_vmcs[VmcsField.PrimaryControls];
-        observer.OnEntry(_vcpu, new EntryRecord(
+        uint changed = primary ^ _tracedPrimary;
+        _tracedPrimary = primary;
+        _vcpu.Observer?.OnEntry(_vcpu, new EntryRecord(
             _vcpu.Index,
             (_available & RipBit) != 0 ? _rip : _vmcs[VmcsField.GuestRip],
             new InterruptionInfo((uint)_vmcs[VmcsField.EntryInterruptionInfo]),
@@ -322,10 +325,9 @@ public sealed unsafe partial class VmxVcpu
             (uint)_vmcs[VmcsField.EntryInstructionLength],
             !Launched,
             EmulationRequired,
-            primary ^ _tracedPrimary,
+            changed,
             primary,
             (uint)_vmcs[VmcsField.EntryControls]));
-        _tracedPrimary = primary;
     }
 
     // S73 (vmx_complete_atomic_exit), S96.

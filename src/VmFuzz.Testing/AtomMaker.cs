@@ -31,7 +31,7 @@ internal sealed class AtomMaker
             OpCodeInfo info = code.ToOpCode();
             bool inMode = _bits == 64 ? info.Mode64 : _bits == 32 ? info.Mode32 : info.Mode16;
             if (inMode && info.IsInstruction && info.Encoding is EncodingKind.Legacy or EncodingKind.VEX
-                && Mnemonics.Contains(code.Mnemonic()) && !code.ToString().Contains("KNC", StringComparison.Ordinal) && Operands(info))
+                && Mnemonics.Contains(code.Mnemonic()) && !IsForeign(code) && Operands(info))
             {
                 if (info.Encoding == EncodingKind.VEX && _bits == 16)
                 {
@@ -137,6 +137,10 @@ internal sealed class AtomMaker
         bytes = [.. writer.Bytes];
         return true;
     }
+
+    // Encodings that only one coprocessor or one old processor had.
+    private static bool IsForeign(Code code) =>
+        code.ToString().Contains("KNC", StringComparison.Ordinal) || code.ToString().Contains("486", StringComparison.Ordinal);
 
     private bool Operands(OpCodeInfo info)
     {

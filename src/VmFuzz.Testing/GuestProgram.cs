@@ -51,7 +51,7 @@ public sealed record GuestProgram(
         Memory = MemorySize,
         FlatMode = Mode,
         LoadAddress = Origin,
-        MaxInstructions = 2_000_000,
+        MaxInstructions = 200_000,
         Images = [new MachineImage("code", "program", Assemble())],
     };
 

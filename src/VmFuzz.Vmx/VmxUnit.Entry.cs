@@ -276,7 +276,18 @@ public sealed unsafe partial class VmxUnit
 
         s->Activity = 0;
         GuestEvent injected = new(info.Vector, (EventType)info.Type, info.ErrorCodeValid, error, length);
-        return _cpu.DeliverEvent(injected, injected: true);
+        if (!_cpu.DeliverEvent(injected, injected: true))
+        {
+            return false;
+        }
+
+        // The instruction that an exit during its delivery had interrupted is complete now.
+        if (info.Type is InterruptionType.SoftwareInterrupt or InterruptionType.SoftwareException or InterruptionType.PrivilegedSoftwareException)
+        {
+            _cpu.RetireEmulated(1);
+        }
+
+        return true;
     }
 
     private EntryOutcome FailEntry(ExitReason reason, ulong qualification, out VmExit exit)

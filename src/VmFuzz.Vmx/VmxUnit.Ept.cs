@@ -48,7 +48,7 @@ public sealed unsafe partial class VmxUnit
         if (fault == EptFault.Misconfiguration)
         {
             // DEVIATION: the guest-linear address is undefined for misconfigurations; it is 0 here.
-            NoteDuringDelivery(new VmExit((uint)ExitReason.EptMisconfiguration, GuestPhysical: gpa), Vectoring, SavedRf.Set);
+            NoteDuringDelivery(new VmExit((uint)ExitReason.EptMisconfiguration, GuestPhysical: gpa), Vectoring, RfOfAccess);
             return false;
         }
 
@@ -76,9 +76,12 @@ public sealed unsafe partial class VmxUnit
         NoteDuringDelivery(
             new VmExit((uint)ExitReason.EptViolation, qualification, glaValid ? gla : 0, gpa),
             Vectoring,
-            SavedRf.Set);
+            RfOfAccess);
         return false;
     }
+
+    // SDM "Saving RIP, RSP, RFLAGS, and SSP": 1, or during a delivery what the saved image would have had.
+    private SavedRf RfOfAccess => Vectoring is { Type: not EventType.HardwareException } ? SavedRf.Keep : SavedRf.Set;
 
     /// <summary>Walks the EPT paging structures of a pointer without faults, exits or flag updates (for tools and tests).</summary>
     /// <returns>False when the address is not mapped for a read.</returns>

@@ -47,7 +47,7 @@ internal sealed record Result(string Stop, ulong Digest, ulong Memory, ulong Con
     public static Result Of(Machine machine)
     {
         machine.Processor.FlushWriteTlb();
-        var tracker = new StateTracker(machine.Components, static _ => false);
+        var tracker = new StateTracker([.. machine.Components, .. machine.InnerComponents]);
         return new Result(machine.Stop.ToString(), tracker.Digest, machine.Memory.Digest(), machine.ConsoleLength, machine.ConsoleHash,
             machine.Processor.Retired, Dump(machine));
     }
@@ -57,7 +57,7 @@ internal sealed record Result(string Stop, ulong Digest, ulong Memory, ulong Con
     {
         var text = new StringBuilder();
         byte[] buffer = new byte[4096];
-        foreach (IStateful component in machine.Components)
+        foreach (IStateful component in machine.Components.Concat(machine.InnerComponents))
         {
             for (int i = 0; i < component.Fields.Length; i++)
             {

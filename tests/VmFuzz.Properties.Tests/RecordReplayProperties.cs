@@ -13,13 +13,19 @@ public sealed class RecordReplayProperties
         Seeds.Check(Case.All(AtomTraits.All, interrupts: true, tail: 50, Generators.Schedules(400)), 250, static c =>
             TraceAssert.Replays(Run.Record(c)));
 
-    [Fact]
-    public void Recording_WithRareInputs_ReplaysIdentically() =>
+    [Theory]
+    [InlineData(InputKind.Init)]
+    [InlineData(InputKind.Sipi)]
+    [InlineData(InputKind.MachineCheck)]
+    [InlineData(InputKind.PageAbsent)]
+    [InlineData(InputKind.PageReady)]
+    [InlineData(InputKind.PmuOverflow)]
+    [InlineData(InputKind.AllocationFailure)]
+    [InlineData(InputKind.Smi)]
+    [InlineData(InputKind.Stop)]
+    public void Recording_WithRareInputs_ReplaysIdentically(InputKind kind) =>
         Seeds.Check(
-            Case.All(AtomTraits.All, interrupts: true, tail: 50, Generators.Schedules(
-                300, InputKind.Init, InputKind.Sipi, InputKind.MachineCheck, InputKind.PageAbsent, InputKind.PageReady, InputKind.StealDelay,
-                InputKind.PmuOverflow, InputKind.AllocationFailure, InputKind.Smi, InputKind.Stop, InputKind.Nmi)),
-            100,
+            Case.All(AtomTraits.All, interrupts: true, tail: 50, Generators.Schedules(300, kind, InputKind.Nmi, InputKind.PageReady)), 25,
             static c => TraceAssert.Replays(Run.Record(c)));
 
     [Fact]
@@ -38,6 +44,6 @@ public sealed class RecordReplayProperties
             Assert.True(reader.TryReadEnd(end));
             Result plain = Run.ToEnd(c);
             Result.Same(plain, recorded!, "not recorded and recorded");
-            Assert.Equal((end.Digest, end.MemoryDigest, end.Retired, end.ConsoleHash), (plain.Digest, plain.Memory, plain.Retired, plain.ConsoleHash));
+            Assert.Equal((end.MemoryDigest, end.Retired, end.ConsoleHash), (plain.Memory, plain.Retired, plain.ConsoleHash));
         });
 }

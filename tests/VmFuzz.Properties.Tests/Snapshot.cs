@@ -13,7 +13,7 @@ internal sealed class Snapshot
     private Snapshot(Machine machine)
     {
         machine.Processor.FlushWriteTlb();
-        foreach (IStateful component in machine.Components)
+        foreach (IStateful component in machine.Components.Concat(machine.InnerComponents))
         {
             for (int i = 0; i < component.Fields.Length; i++)
             {
@@ -42,12 +42,14 @@ internal sealed class Snapshot
         }
 
         int next = 0;
-        foreach (IStateful component in machine.Components)
+        foreach (IStateful component in machine.Components.Concat(machine.InnerComponents))
         {
             for (int i = 0; i < component.Fields.Length; i++)
             {
                 component.WriteField(i, _fields[next++]);
             }
         }
+
+        machine.StateRestored();
     }
 }
