@@ -39,6 +39,8 @@ internal static class StaticRules
         StringComparer.Ordinal,
         new Dictionary<string, string>(StringComparer.Ordinal)
         {
+            ["FsCheck.Gen`1"] = "A generator is a pure function of size and seed; it holds nothing that changes.",
+            ["Iced.Intel.OpCodeInfo"] = "Facts about an instruction; every member only reads.",
             ["VmFuzz.Cpu.InstructionTable"] = "Its index by mnemonic is private, filled by the constructor and only read afterwards; an array for speed.",
             ["VmFuzz.Kvm.ExitTable"] = "Its rows by reason are private, filled by the constructor and only read afterwards; an array for speed.",
             ["VmFuzz.Vmx.EntryChecks"] = "Its arrays are private, filled by the constructor and only read afterwards; arrays for speed.",
