@@ -11,7 +11,7 @@ public sealed unsafe partial class VmxVcpu
         ("gprs", 128), ("cr2", 8), ("dr6", 8), ("dr7", 8), ("xcr0", 8), ("msrs", GuestSwitch.MsrCount * 8),
         ("debug", 32), ("fpu", GuestSwitch.FpuBytes), ("hostMsrs", GuestSwitch.MsrCount * 8), ("hostFpu", GuestSwitch.FpuBytes),
         ("hostDebug", 32), ("loaded", 8), ("nmi", 8), ("tracedPrimary", 8), ("hostStack", 8), ("hostXcr0", 8),
-        ("softNmiTime", 8),
+        ("softNmiTime", 8), ("rip", 8),
     ];
 
     internal void SaveSwitched(int index, Span<byte> to)
@@ -43,8 +43,9 @@ public sealed unsafe partial class VmxVcpu
         switch (index)
         {
             case 0:
-                _available = 0;
-                _dirty = 0;
+                // The VMCS may not have got RSP and RIP yet when the state was saved.
+                _available = RspBit;
+                _dirty = RspBit;
                 for (int i = 0; i < 16; i++)
                 {
                     _gprs[i] = StateFields.Take(from.Slice(i * 8, 8));
@@ -77,6 +78,7 @@ public sealed unsafe partial class VmxVcpu
             13 => _tracedPrimary,
             14 => _hostStack,
             15 => host.Xcr0,
+            17 => (_available & RipBit) != 0 ? _rip : _vmcs[VmcsField.GuestRip],
             _ => _softNmiBlockedTime,
         };
     }
@@ -104,6 +106,7 @@ public sealed unsafe partial class VmxVcpu
             case 13: _tracedPrimary = (uint)value; break;
             case 14: _hostStack = value; break;
             case 15: host.Xcr0 = value; break;
+            case 17: Rip = value; break;
             default: _softNmiBlockedTime = value; break;
         }
     }
