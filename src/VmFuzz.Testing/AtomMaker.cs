@@ -307,7 +307,7 @@ internal sealed class AtomMaker
         byte value = (byte)random.Next();
         return maker._bits == 32
             ? [0xE8, 0, 0, 0, 0, 0x5B, 0xC6, 0x43, 6, value, 0xB0, (byte)random.Next()]
-            : [0xE8, 0, 0, 0x5B, 0x2E, 0xC6, 0x47, 7, value, 0xEB, 0x00, 0xB0, (byte)random.Next()];
+            : [0xE8, 0, 0, 0x5B, 0x2E, 0xC6, 0x47, 9, value, 0xEB, 0x00, 0xB0, (byte)random.Next()];
     }
 
     private static IEnumerable<Special> Specials()

@@ -52,7 +52,7 @@ public sealed class CacheProperties
     [Fact]
     public void UsedMachine_AfterAReset_RunsTheSame() =>
         Seeds.Check(
-            Case.All(AtomTraits.All, interrupts: true, tail: 20, Generators.Schedules(300), Accelerator.Bare), 100, static c =>
+            Case.All(AtomTraits.All, interrupts: true, tail: 20, Generators.Schedules(300)), 100, static c =>
             {
                 Result expected = Run.ToEnd(c);
 
