@@ -25,6 +25,7 @@ internal static class StaticRules
         "System.Collections.Frozen.FrozenSet`1", "System.Buffers.SearchValues`1",
         "System.Text.Encoding", "System.Text.UTF8Encoding", "System.Text.Json.JsonSerializerOptions",
         "System.Text.CompositeFormat", "System.Collections.Generic.EqualityComparer`1", "System.StringComparer",
+        "Iced.Intel.OpCodeInfo", "FsCheck.Gen`1",
     ];
 
     /// <summary>Fields that stay although the rule does not see why they may: the field, and the reason.</summary>
