@@ -38,6 +38,12 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     /// <summary>Moves whenever a control field changes.</summary>
     public ulong ControlsVersion { get; private set; } = 1;
 
+    /// <summary>Moves whenever a host-state field changes.</summary>
+    internal ulong HostVersion { get; private set; } = 1;
+
+    /// <summary>Version of the host's registers at the last entry whose checks all held.</summary>
+    internal ulong CheckedHostVersion { get; set; }
+
     /// <summary>A field, raw.</summary>
     public ulong this[VmcsField field]
     {
@@ -55,6 +61,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
                 _values[slot] = value;
                 _values[VmcsFieldInfo.SlotCount + (slot >> 6)] |= 1UL << (slot & 63);
                 ControlsVersion += ((uint)field & 0xC00) == 0 ? 1UL : 0;
+                HostVersion += ((uint)field & 0xC00) == 0xC00 ? 1UL : 0;
             }
         }
     }
@@ -89,8 +96,12 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
         ulong* dirty = _values + VmcsFieldInfo.SlotCount;
         for (int i = 0; i < DirtyWords; i++)
         {
-            dirty[DirtyWords + i] |= dirty[i];
-            dirty[i] = 0;
+            ulong bits = dirty[i];
+            if (bits != 0)
+            {
+                dirty[DirtyWords + i] |= bits;
+                dirty[i] = 0;
+            }
         }
     }
 
@@ -130,6 +141,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     {
         new Span<ulong>(_values + VmcsFieldInfo.SlotCount, DirtyWords).Fill(ulong.MaxValue);
         ControlsVersion++;
+        HostVersion++;
     }
 
     /// <summary>Copies every field and the launch state.</summary>
