@@ -267,13 +267,9 @@ public sealed unsafe partial class VmxVcpu
         CpuState* s = _state;
         if (_vcpu.Path.Runs(Row.S68, _vcpu))
         {
-            for (int i = 0; i < 16; i++)
-            {
-                if (i != (int)Gpr.Rsp)
-                {
-                    s->Gpr[i] = _gprs[i];
-                }
-            }
+            ulong stack = s->Gpr[(int)Gpr.Rsp];
+            ((ReadOnlySpan<ulong>)_gprs).CopyTo(new Span<ulong>(s->Gpr, 16));
+            s->Gpr[(int)Gpr.Rsp] = stack;
         }
 
         if (s->Cr2 != Cr2 && _vcpu.Path.Runs(Row.S67, _vcpu))
@@ -285,13 +281,9 @@ public sealed unsafe partial class VmxVcpu
     private void SaveGprs()
     {
         CpuState* s = _state;
-        for (int i = 0; i < 16; i++)
-        {
-            if (i != (int)Gpr.Rsp)
-            {
-                _gprs[i] = s->Gpr[i];
-            }
-        }
+        ulong stack = _gprs[(int)Gpr.Rsp];
+        new ReadOnlySpan<ulong>(s->Gpr, 16).CopyTo(_gprs);
+        _gprs[(int)Gpr.Rsp] = stack;
 
         if (_vcpu.Path.Runs(Row.S67, _vcpu))
         {

@@ -121,8 +121,9 @@ public sealed unsafe class EntryChecks
         ulong* todo = stackalloc ulong[MaxWords];
         new Span<ulong>(todo, MaxWords).Clear();
         bool any = false;
-        for (int word = 0; word < Vmcs.DirtyWords; word++)
+        for (ulong words = vmcs.DirtyWordsInUse; words != 0; words &= words - 1)
         {
+            int word = BitOperations.TrailingZeroCount(words);
             ulong dirty = vmcs.Dirty(word);
             if (dirty == ulong.MaxValue)
             {
