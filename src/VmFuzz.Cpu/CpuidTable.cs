@@ -14,41 +14,41 @@ internal static class CpuidTable
     /// </summary>
     public static CpuidLeaf Lookup(ImmutableArray<CpuidLeaf> leaves, uint leaf, uint subleaf)
     {
+        ReadOnlySpan<CpuidLeaf> rows = leaves.AsSpan();
         uint range = leaf & 0xC000_0000;
         if (range != 0x4000_0000)
         {
             // An absent extended range (no 0x8000_0000 row) is above its range as a whole.
-            bool extended = range == 0x8000_0000;
-            bool known = TryFind(leaves, extended ? 0x8000_0000 : 0, 0, out CpuidLeaf first);
-            uint highestBasic = TryFind(leaves, 0, 0, out CpuidLeaf basic) ? basic.Eax : 0;
-            if (!known || leaf > first.Eax)
+            int basic = IndexOf(rows, 0, 0);
+            int first = range == 0x8000_0000 ? IndexOf(rows, 0x8000_0000, 0) : basic;
+            if (first < 0 || leaf > rows[first].Eax)
             {
-                leaf = highestBasic;
+                leaf = basic < 0 ? 0 : rows[basic].Eax;
             }
         }
 
-        if (TryFind(leaves, leaf, subleaf, out CpuidLeaf row))
+        int index = IndexOf(rows, leaf, subleaf);
+        if (index >= 0)
         {
-            return row;
+            return rows[index];
         }
 
         // SDM leaf 0BH: an invalid level echoes the sub-leaf in ECX bits 7 to 0.
-        uint ecx = leaf == TopologyLeaf && TryFind(leaves, leaf, 0, out _) ? subleaf & 0xFF : 0;
+        uint ecx = leaf == TopologyLeaf && IndexOf(rows, leaf, 0) >= 0 ? subleaf & 0xFF : 0;
         return new CpuidLeaf(leaf, subleaf, false, 0, 0, ecx, 0);
     }
 
-    private static bool TryFind(ImmutableArray<CpuidLeaf> leaves, uint leaf, uint subleaf, out CpuidLeaf found)
+    private static int IndexOf(ReadOnlySpan<CpuidLeaf> rows, uint leaf, uint subleaf)
     {
-        foreach (CpuidLeaf row in leaves)
+        for (int i = 0; i < rows.Length; i++)
         {
+            ref readonly CpuidLeaf row = ref rows[i];
             if (row.Leaf == leaf && (!row.HasSubleaf || row.Subleaf == subleaf))
             {
-                found = row;
-                return true;
+                return i;
             }
         }
 
-        found = default;
-        return false;
+        return -1;
     }
 }

@@ -33,7 +33,7 @@ public sealed partial class Vcpu
             return 0;
         }
 
-        VmExit exit = Vmx.Exit;
+        ref readonly VmExit exit = ref Vmx.Exit;
         if (Path.Runs(Row.S77, this) && LeavesForFailedEntry(exit))
         {
             return 0;
@@ -55,7 +55,8 @@ public sealed partial class Vcpu
             return 0;
         }
 
-        return Path.Runs(row.Number, this, out int decided) ? Conclude(row.Handler(this, exit), exit) : decided;
+        uint length = exit.InstructionLength;
+        return Path.Runs(row.Number, this, out int decided) ? Conclude(row.Handler(this, exit), length) : decided;
     }
 
     private bool LeavesForFailedEntry(in VmExit exit)
@@ -78,9 +79,9 @@ public sealed partial class Vcpu
     }
 
     // S57: over 0 stay, 0 to userspace, below 0 an error.
-    private int Conclude(ExitOutcome outcome, in VmExit exit)
+    private int Conclude(ExitOutcome outcome, uint length)
     {
-        int result = Apply(outcome, exit);
+        int result = Apply(outcome, length);
         return result > 0 && _debugTrapPending ? LeaveForDebugTrap() : result;
     }
 
@@ -92,15 +93,15 @@ public sealed partial class Vcpu
         return 0;
     }
 
-    private int Apply(ExitOutcome outcome, in VmExit exit)
+    private int Apply(ExitOutcome outcome, uint length)
     {
         switch (outcome.Verdict)
         {
             case ExitVerdict.RetireInstruction:
-                Retire(exit.InstructionLength);
+                Retire(length);
                 return 1;
             case ExitVerdict.RetireToUserspace:
-                Retire(exit.InstructionLength);
+                Retire(length);
                 return 0;
             case ExitVerdict.ToUserspace:
                 return 0;

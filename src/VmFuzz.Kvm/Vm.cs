@@ -21,6 +21,7 @@ public sealed class Vm : IStateful
     private static readonly ImmutableArray<StateField> FieldTable =
     [
         new(0, "eptRoot", 8), new(1, "eptMapped", 8), new(2, "nextTable", 8), new(3, "lastFixed", 8), new(4, "masterclockGeneration", 8),
+        new(5, "failNextLoad", 8),
     ];
 
     private readonly List<MemorySlot> _slots = [];
@@ -234,7 +235,8 @@ public sealed class Vm : IStateful
         1 => Mmu.Mapped,
         2 => Host.NextTable,
         3 => Host.LastFixed,
-        _ => MasterclockGeneration,
+        4 => MasterclockGeneration,
+        _ => Mmu.FailNextLoad ? 1UL : 0,
     });
 
     /// <inheritdoc/>
@@ -255,8 +257,11 @@ public sealed class Vm : IStateful
             case 3:
                 Host.LastFixed = value;
                 break;
-            default:
+            case 4:
                 MasterclockGeneration = value;
+                break;
+            default:
+                Mmu.FailNextLoad = value != 0;
                 break;
         }
     }

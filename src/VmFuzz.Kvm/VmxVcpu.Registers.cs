@@ -119,13 +119,13 @@ public sealed unsafe partial class VmxVcpu
     public ulong Efer => Read(VmcsField.GuestEfer);
 
     /// <summary>Current privilege level, 0 to 3.</summary>
-    public int Cpl => (Cr0 & Arch.Cr0.Pe) == 0 ? 0 : (RFlags & Arch.RFlags.Vm) != 0 ? 3 : GetSegment(SegmentRegister.Ss).Dpl;
+    public int Cpl => (Cr0 & Arch.Cr0.Pe) == 0 ? 0 : (RFlags & Arch.RFlags.Vm) != 0 ? 3 : CachedSegment(SegmentRegister.Ss).Dpl;
 
     /// <summary>Whether IA32_EFER.LMA is set.</summary>
     public bool LongMode => (Efer & Arch.Efer.Lma) != 0;
 
     /// <summary>Whether the code segment is 64-bit.</summary>
-    public bool Code64 => LongMode && (GetSegment(SegmentRegister.Cs).Attributes & SegmentAttributes.L) != 0;
+    public bool Code64 => LongMode && (CachedSegment(SegmentRegister.Cs).Attributes & SegmentAttributes.L) != 0;
 
     /// <summary>The guest's TSC now.</summary>
     public ulong GuestTsc => _vcpu.Processor.Tsc + Read(VmcsField.TscOffset);
@@ -167,7 +167,9 @@ public sealed unsafe partial class VmxVcpu
     }
 
     /// <summary>A segment register.</summary>
-    public SegmentState GetSegment(SegmentRegister register)
+    public SegmentState GetSegment(SegmentRegister register) => CachedSegment(register);
+
+    private ref readonly SegmentState CachedSegment(SegmentRegister register)
     {
         uint bit = 1U << (SegmentShift + (int)register);
         if ((_available & bit) == 0)
@@ -182,7 +184,7 @@ public sealed unsafe partial class VmxVcpu
             _available |= bit;
         }
 
-        return _segments[(int)register];
+        return ref _segments[(int)register];
     }
 
     /// <summary>Sets a segment register.</summary>

@@ -176,18 +176,18 @@ public sealed unsafe partial class VmxVcpu
         LoadGprs();
         _vcpu.Host.Log(HostEvent.Enter);
         bool launch = !Launched || !path.Runs(Row.S65, _vcpu);
-        EntryOutcome outcome = _unit.Enter(launch, out VmExit exit, out VmxResult failure);
-        return Returned(outcome, exit, failure);
+        EntryOutcome outcome = _unit.Enter(launch, out VmxResult failure);
+        return Returned(outcome, failure);
     }
 
     /// <summary>Goes on after <see cref="Run"/> returned false.</summary>
     internal bool GoOn()
     {
-        EntryOutcome outcome = _unit.Continue(out VmExit exit);
-        return Returned(outcome, exit, VmxResult.Succeed);
+        EntryOutcome outcome = _unit.Continue();
+        return Returned(outcome, VmxResult.Succeed);
     }
 
-    private bool Returned(EntryOutcome outcome, in VmExit exit, VmxResult failure)
+    private bool Returned(EntryOutcome outcome, VmxResult failure)
     {
         _outcome = outcome;
         SaveGprs();
@@ -218,7 +218,11 @@ public sealed unsafe partial class VmxVcpu
             return true;
         }
 
-        _exit = stale ? _exit : exit;
+        if (!stale)
+        {
+            _exit = _unit.LastExit;
+        }
+
         _failure = stale ? failure : VmxResult.Succeed;
         ExitIsFresh = !stale;
         Launched = true;
@@ -263,13 +267,9 @@ public sealed unsafe partial class VmxVcpu
         CpuState* s = _state;
         if (_vcpu.Path.Runs(Row.S68, _vcpu))
         {
-            for (int i = 0; i < 16; i++)
-            {
-                if (i != (int)Gpr.Rsp)
-                {
-                    s->Gpr[i] = _gprs[i];
-                }
-            }
+            ulong stack = s->Gpr[(int)Gpr.Rsp];
+            ((ReadOnlySpan<ulong>)_gprs).CopyTo(new Span<ulong>(s->Gpr, 16));
+            s->Gpr[(int)Gpr.Rsp] = stack;
         }
 
         if (s->Cr2 != Cr2 && _vcpu.Path.Runs(Row.S67, _vcpu))
@@ -281,13 +281,9 @@ public sealed unsafe partial class VmxVcpu
     private void SaveGprs()
     {
         CpuState* s = _state;
-        for (int i = 0; i < 16; i++)
-        {
-            if (i != (int)Gpr.Rsp)
-            {
-                _gprs[i] = s->Gpr[i];
-            }
-        }
+        ulong stack = _gprs[(int)Gpr.Rsp];
+        new ReadOnlySpan<ulong>(s->Gpr, 16).CopyTo(_gprs);
+        _gprs[(int)Gpr.Rsp] = stack;
 
         if (_vcpu.Path.Runs(Row.S67, _vcpu))
         {

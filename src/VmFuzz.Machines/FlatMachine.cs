@@ -16,6 +16,9 @@ public sealed class FlatMachine : Machine
     /// <summary>Guest-physical address of the descriptor table of a protected-mode or 64-bit start.</summary>
     public const ulong DescriptorTable = 0x800;
 
+    // What a 32-bit guest reaches, and what a 64-bit guest's first page tables map.
+    private const ulong StartLimit = 1UL << 32;
+
     private readonly InterruptLatch _latch = new();
     private readonly Serial16550 _serial;
 
@@ -60,9 +63,11 @@ public sealed class FlatMachine : Machine
             return "-machine flat needs a guest: -kernel FILE with raw code";
         }
 
-        if (options.LoadAddress < 0x8000 || options.LoadAddress + (ulong)code.Bytes.Length > options.Memory)
+        ulong length = (ulong)code.Bytes.Length;
+        ulong end = Math.Min(options.Memory, StartLimit);
+        if (options.LoadAddress < 0x8000 || options.LoadAddress > end || length > end - options.LoadAddress)
         {
-            return $"{code.Name}: {code.Bytes.Length} bytes at 0x{options.LoadAddress:x} do not lie between 0x8000 and the end of memory (0x{options.Memory:x})";
+            return $"{code.Name}: {length} bytes at 0x{options.LoadAddress:x} do not lie between 0x8000 and 0x{end:x}, the end of memory or the 4 GiB that a guest starts in";
         }
 
         return options.FlatMode == FlatMode.Real16 && options.LoadAddress > 0xF_FFF0

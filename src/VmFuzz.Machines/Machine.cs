@@ -105,6 +105,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Machine machine = options.Kind == MachineKind.Pc
             ? new PcMachine(options, inputs, variants)
             : new FlatMachine(options, inputs, variants);
+        machine.RegisterEventTargets();
         machine.Memory.Commit();
         machine._start = new MachineSnapshot(machine);
         return machine;
@@ -312,6 +313,18 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Root = UnderHypervisor ? new KvmAccelerator(this) : new BareAccelerator(this);
         AddComponents(Root.Components);
         _inner.AddRange(Root.InnerComponents);
+    }
+
+    // The queue's image names targets by number, which must not depend on who scheduled first.
+    private void RegisterEventTargets()
+    {
+        foreach (IStateful component in _components)
+        {
+            if (component is IEventTarget target)
+            {
+                Clock.Events.Register(target);
+            }
+        }
     }
 
     private void Sync()

@@ -47,6 +47,18 @@ public sealed record MachineOptions
     /// <summary>Largest image: 64 MiB.</summary>
     public const int MaxImage = 64 << 20;
 
+    /// <summary>Most virtual nanoseconds that an exit can cost: one second.</summary>
+    public const ulong MaxExitCost = 1_000_000_000;
+
+    /// <summary>Most instructions that a limit can name: 2^62.</summary>
+    public const ulong MaxInstructionLimit = 1UL << 62;
+
+    /// <summary>Longest text to wait for. Unit: bytes of UTF-8.</summary>
+    public const int MaxUntilSerial = 4096;
+
+    /// <summary>The last second that the real-time clock can start at: the end of 2099.</summary>
+    public const long MaxRtcBase = 4_102_444_799;
+
     /// <summary>Memory, devices and loader.</summary>
     public MachineKind Kind { get; init; } = MachineKind.Flat;
 
@@ -108,6 +120,26 @@ public sealed record MachineOptions
         if (!VmFuzz.Cpu.CpuModels.TryFind(Cpu, out _))
         {
             return $"-cpu: there is no processor model '{Cpu}'; try {DefaultCpu}";
+        }
+
+        if (ExitCost > MaxExitCost)
+        {
+            return $"--exit-cost: {ExitCost} ns is more than {MaxExitCost}";
+        }
+
+        if (MaxInstructions > MaxInstructionLimit)
+        {
+            return $"--max-instructions: {MaxInstructions} is more than {MaxInstructionLimit}";
+        }
+
+        if (RtcBase is < 0 or > MaxRtcBase)
+        {
+            return $"-rtc: the clock cannot start {RtcBase} seconds after 1970; give a year from 1970 to 2099";
+        }
+
+        if (System.Text.Encoding.UTF8.GetByteCount(UntilSerial) > MaxUntilSerial)
+        {
+            return $"--until-serial: the text is longer than {MaxUntilSerial} bytes";
         }
 
         foreach (MachineImage image in Images)

@@ -96,7 +96,7 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
         }
 
         _pages += count;
-        Insert(new Slot(address.Value, bytes, first, readOnly));
+        _slots.Add(new Slot(address.Value, bytes, first, readOnly));
         return first;
     }
 
@@ -111,7 +111,7 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
         int count = checked((int)(bytes / Gpa.PageSize));
         ArgumentOutOfRangeException.ThrowIfNegative(firstPage);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(firstPage, _pages - count);
-        Insert(new Slot(address.Value, bytes, firstPage, readOnly));
+        _slots.Add(new Slot(address.Value, bytes, firstPage, readOnly));
     }
 
     /// <summary>Finds the page that holds an address.</summary>
@@ -386,27 +386,23 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
         return page;
     }
 
-    private static void Require(Gpa address, ulong bytes)
+    private void Require(Gpa address, ulong bytes)
     {
         if ((address.Value & 0xFFF) != 0 || (bytes & 0xFFF) != 0 || bytes == 0 || bytes > MaxBytes
             || address.Value + bytes - 1 < address.Value)
         {
             throw new ArgumentException($"A slot must be made of whole pages: {address}, {bytes} bytes.");
         }
-    }
 
-    private void Insert(Slot slot)
-    {
         foreach (Slot other in _slots)
         {
-            if (slot.Address < other.Address + other.Bytes && other.Address < slot.Address + slot.Bytes)
+            if (address.Value < other.Address + other.Bytes && other.Address < address.Value + bytes)
             {
-                throw new ArgumentException($"The slot at 0x{slot.Address:x} overlaps the one at 0x{other.Address:x}.");
+                throw new ArgumentException($"The slot at 0x{address.Value:x} overlaps the one at 0x{other.Address:x}.");
             }
         }
-
-        _slots.Add(slot);
     }
+
 
     private void Grow(int count)
     {

@@ -49,6 +49,29 @@ public static class TraceHeaders
             return wrong;
         }
 
+        // Before any image is read: a header may name many, or large ones.
+        for (int i = 0; i < reader.Blobs.Length; i++)
+        {
+            TraceBlobReference blob = reader.Blobs[i];
+            if (blob.Length > MachineOptions.MaxImage)
+            {
+                return $"the image {blob.Name} has {blob.Length} bytes; at most {MachineOptions.MaxImage} can be loaded";
+            }
+
+            for (int j = 0; j < i; j++)
+            {
+                if (reader.Blobs[j].Role == blob.Role)
+                {
+                    return $"two images have the role '{blob.Role}'";
+                }
+            }
+
+            if (blob.Role is not ("bios" or "code"))
+            {
+                return $"no machine knows the role '{blob.Role}' of the image {blob.Name}";
+            }
+        }
+
         var images = ImmutableArray.CreateBuilder<MachineImage>();
         foreach (TraceBlobReference blob in reader.Blobs)
         {

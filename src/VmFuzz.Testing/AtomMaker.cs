@@ -89,7 +89,7 @@ internal sealed class AtomMaker
     /// <summary>One valid instruction on registers and the data area; never the stack pointer, never a fault.</summary>
     public byte[] Plain(SplitMix random)
     {
-        for (;;)
+        for (; ; )
         {
             OpCodeInfo info = _forms[(int)random.Below((ulong)_forms.Length)];
             if (TryEncode(info, random, out byte[] bytes))

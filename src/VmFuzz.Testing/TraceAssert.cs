@@ -122,7 +122,7 @@ public static class TraceAssert
         TraceCursor b = second.Events();
         var left = new TraceEvent();
         var right = new TraceEvent();
-        for (;;)
+        for (; ; )
         {
             bool more = a.MoveNext(left);
             if (more != b.MoveNext(right))

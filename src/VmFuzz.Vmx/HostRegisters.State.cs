@@ -89,6 +89,7 @@ public sealed partial class HostRegisters
 
     private void Put(int index, ulong value)
     {
+        Version++;
         if (index >= Segments)
         {
             ref SegmentState segment = ref _segments[(index - Segments) / 4];

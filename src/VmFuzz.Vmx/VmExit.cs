@@ -51,16 +51,16 @@ public interface IVmxObserver
     void OnInjected(InterruptionInfo info, uint errorCode, uint instructionLength);
 }
 
-/// <summary>How <see cref="VmxUnit.Enter"/> ended.</summary>
+/// <summary>How <see cref="VmxUnit.Enter(bool, out VmxResult)"/> ended.</summary>
 public enum EntryOutcome : byte
 {
     /// <summary>VMfail: no entry happened.</summary>
     Failed,
     /// <summary>A VM exit (or a failed entry that looks like one) was recorded.</summary>
     Exited,
-    /// <summary>The boundary asked to stop: nothing was saved, <see cref="VmxUnit.Continue"/> resumes.</summary>
+    /// <summary>The boundary asked to stop: nothing was saved, <see cref="VmxUnit.Continue()"/> resumes.</summary>
     Stopped,
-    /// <summary>The guest is inactive (HLT, shutdown, wait for SIPI) and nothing wakes it yet; <see cref="VmxUnit.Continue"/> resumes.</summary>
+    /// <summary>The guest is inactive (HLT, shutdown, wait for SIPI) and nothing wakes it yet; <see cref="VmxUnit.Continue()"/> resumes.</summary>
     Halted,
     /// <summary>The processor met something it does not model; nothing was saved.</summary>
     Unimplemented,

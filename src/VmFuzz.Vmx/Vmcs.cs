@@ -16,6 +16,9 @@ namespace VmFuzz.Vmx;
 public sealed unsafe class Vmcs : IStateful, IDisposable
 {
     internal const int DirtyWords = VmcsFieldInfo.SlotCount / 64;
+
+    // Behind the values: the dirty words, the touched words, and a bit for each dirty word that is not 0.
+    private const int DirtySummary = VmcsFieldInfo.SlotCount + (2 * DirtyWords);
     private const ushort LaunchedId = 0xF000;
 
     private static readonly ImmutableArray<StateField> StateFields = [.. MakeFields()];
@@ -28,7 +31,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     public Vmcs(int vcpu = 0)
     {
         _vcpu = vcpu;
-        _values = (ulong*)NativeMemory.AllocZeroed((VmcsFieldInfo.SlotCount + (2 * DirtyWords)) * sizeof(ulong));
+        _values = (ulong*)NativeMemory.AllocZeroed((DirtySummary + 1) * sizeof(ulong));
         MarkAllDirty();
     }
 
@@ -37,6 +40,12 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
 
     /// <summary>Moves whenever a control field changes.</summary>
     public ulong ControlsVersion { get; private set; } = 1;
+
+    /// <summary>Moves whenever a host-state field changes.</summary>
+    internal ulong HostVersion { get; private set; } = 1;
+
+    /// <summary>Version of the host's registers at the last entry whose checks all held.</summary>
+    internal ulong CheckedHostVersion { get; set; }
 
     /// <summary>A field, raw.</summary>
     public ulong this[VmcsField field]
@@ -53,8 +62,9 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
             if (_values[slot] != value)
             {
                 _values[slot] = value;
-                _values[VmcsFieldInfo.SlotCount + (slot >> 6)] |= 1UL << (slot & 63);
+                AddDirty(slot >> 6, 1UL << (slot & 63));
                 ControlsVersion += ((uint)field & 0xC00) == 0 ? 1UL : 0;
+                HostVersion += ((uint)field & 0xC00) == 0xC00 ? 1UL : 0;
             }
         }
     }
@@ -67,7 +77,18 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     internal ulong* Slots => _values;
 
     /// <summary>Adds dirty bits of one word: the fields of one width and one area.</summary>
-    internal void AddDirty(int word, ulong bits) => _values[VmcsFieldInfo.SlotCount + word] |= bits;
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal void AddDirty(int word, ulong bits)
+    {
+        if (bits != 0)
+        {
+            _values[VmcsFieldInfo.SlotCount + word] |= bits;
+            _values[DirtySummary] |= 1UL << word;
+        }
+    }
+
+    /// <summary>A bit for each word of dirty bits that is not 0.</summary>
+    internal ulong DirtyWordsInUse => _values[DirtySummary];
 
     /// <summary>Stores one field of a word whose dirty bits the caller collects. The value must fit the field.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -87,11 +108,14 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     internal void ClearDirty()
     {
         ulong* dirty = _values + VmcsFieldInfo.SlotCount;
-        for (int i = 0; i < DirtyWords; i++)
+        for (ulong words = _values[DirtySummary]; words != 0; words &= words - 1)
         {
+            int i = System.Numerics.BitOperations.TrailingZeroCount(words);
             dirty[DirtyWords + i] |= dirty[i];
             dirty[i] = 0;
         }
+
+        _values[DirtySummary] = 0;
     }
 
     /// <summary>
@@ -129,7 +153,9 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     public void MarkAllDirty()
     {
         new Span<ulong>(_values + VmcsFieldInfo.SlotCount, DirtyWords).Fill(ulong.MaxValue);
+        _values[DirtySummary] = (1UL << DirtyWords) - 1;
         ControlsVersion++;
+        HostVersion++;
     }
 
     /// <summary>Copies every field and the launch state.</summary>

@@ -286,6 +286,7 @@ public sealed record VmcsFieldInfo(VmcsField Field, int Index, VmcsFieldConditio
     /// <summary>Number of slots.</summary>
     internal const int SlotCount = 1024;
 
+    [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.AggressiveInlining)]
     internal static ulong MaskOf(VmcsField field) => ((uint)field >> 13) switch { 0 => 0xFFFF, 2 => 0xFFFF_FFFF, _ => ulong.MaxValue };
 
     private static ImmutableArray<short> MakeBySlot()

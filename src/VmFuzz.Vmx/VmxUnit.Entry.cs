@@ -32,7 +32,16 @@ public sealed unsafe partial class VmxUnit
     /// <remarks>General registers other than RSP, CR2, DR0 to DR3, DR6, XCR0 and the FPU are the caller's, in <see cref="CpuState"/>.</remarks>
     public EntryOutcome Enter(bool launch, out VmExit exit, out VmxResult failure)
     {
-        exit = default;
+        EntryOutcome outcome = Enter(launch, out failure);
+        exit = outcome is EntryOutcome.Exited or EntryOutcome.Aborted ? _exit : default;
+        return outcome;
+    }
+
+    /// <summary>As the other, with the exit in <see cref="LastExit"/> when the result is Exited.</summary>
+    /// <param name="launch">VMLAUNCH; otherwise VMRESUME.</param>
+    /// <param name="failure">VMfail, when the result is Failed.</param>
+    public EntryOutcome Enter(bool launch, out VmxResult failure)
+    {
         FailedCheck = "";
         Abort = VmxAbort.None;
         failure = VmxResult.Succeed;
@@ -66,7 +75,7 @@ public sealed unsafe partial class VmxUnit
                 return EntryOutcome.Failed;
             }
 
-            return FailEntry(ExitReason.EntryFailureInvalidGuestState, failed.Qualification, out exit);
+            return FailEntry(ExitReason.EntryFailureInvalidGuestState, failed.Qualification);
         }
 
         LoadGuest();
@@ -74,7 +83,7 @@ public sealed unsafe partial class VmxUnit
         if (badEntry != 0)
         {
             FailedCheck = "entry-msr-load";
-            return FailEntry(ExitReason.EntryFailureMsrLoading, badEntry, out exit);
+            return FailEntry(ExitReason.EntryFailureMsrLoading, badEntry);
         }
 
         if (launch)
@@ -93,7 +102,7 @@ public sealed unsafe partial class VmxUnit
             _state->Stop = StopKind.None;
             if (stop == StopKind.Exit)
             {
-                return LeaveGuest(out exit);
+                return LeaveGuest();
             }
 
             if (stop == StopKind.Unimplemented)
@@ -103,13 +112,20 @@ public sealed unsafe partial class VmxUnit
         }
 
         StartStepping(injects);
-        return Continue(out exit);
+        return Continue();
     }
 
     /// <summary>Goes on in the guest after Stopped, Halted or Unimplemented.</summary>
     public EntryOutcome Continue(out VmExit exit)
     {
-        exit = default;
+        EntryOutcome outcome = Continue();
+        exit = outcome is EntryOutcome.Exited or EntryOutcome.Aborted ? _exit : default;
+        return outcome;
+    }
+
+    /// <summary>As the other, with the exit in <see cref="LastExit"/>.</summary>
+    public EntryOutcome Continue()
+    {
         if (!InGuest)
         {
             return EntryOutcome.Failed;
@@ -118,7 +134,7 @@ public sealed unsafe partial class VmxUnit
         switch (_cpu.Run())
         {
             case CpuStop.Exit:
-                return LeaveGuest(out exit);
+                return LeaveGuest();
             case CpuStop.Requested:
                 return EntryOutcome.Stopped;
             case CpuStop.Unimplemented:
@@ -194,14 +210,20 @@ public sealed unsafe partial class VmxUnit
         }
 
         s->Pat = (entry & EntryControls.LoadPat) != 0 ? v[VmcsField.GuestPat] : Host.Pat;
-        LoadSegment(ref s->Es, 0);
-        LoadSegment(ref s->Cs, 1);
-        LoadSegment(ref s->Ss, 2);
-        LoadSegment(ref s->Ds, 3);
-        LoadSegment(ref s->Fs, 4);
-        LoadSegment(ref s->Gs, 5);
-        LoadSegment(ref s->Ldtr, 6);
-        LoadSegment(ref s->Tr, 7);
+        ulong* slots = v.Slots;
+        int selector = VmcsFieldInfo.Slot(VmcsField.GuestEsSelector);
+        int limit = VmcsFieldInfo.Slot(VmcsField.GuestEsLimit);
+        int rights = VmcsFieldInfo.Slot(VmcsField.GuestEsAccessRights);
+        int segmentBase = VmcsFieldInfo.Slot(VmcsField.GuestEsBase);
+        SegmentState* segment = &s->Es;
+        for (int i = 0; i < 8; i++)
+        {
+            segment[i].Selector = slots[selector + i];
+            segment[i].Base = slots[segmentBase + i];
+            segment[i].Limit = (uint)slots[limit + i];
+            segment[i].Attributes = (uint)slots[rights + i];
+        }
+
         s->Gdtr.Base = v[VmcsField.GuestGdtrBase];
         s->Gdtr.Limit = v[VmcsField.GuestGdtrLimit];
         s->Idtr.Base = v[VmcsField.GuestIdtrBase];
@@ -223,15 +245,6 @@ public sealed unsafe partial class VmxUnit
                     : ReadWord((s->Cr3 & 0xFFFF_FFE0) + (ulong)(8 * i));
             }
         }
-    }
-
-    private void LoadSegment(ref SegmentState segment, uint index)
-    {
-        Vmcs v = _vmcs;
-        segment.Selector = v[VmcsField.GuestEsSelector + (2 * index)];
-        segment.Base = v[VmcsField.GuestEsBase + (2 * index)];
-        segment.Limit = (uint)v[VmcsField.GuestEsLimit + (2 * index)];
-        segment.Attributes = (uint)v[VmcsField.GuestEsAccessRights + (2 * index)];
     }
 
     // DEVIATION: translations are dropped where the SDM lets a processor keep them (another CR3, VPID or EPT pointer);
@@ -290,13 +303,12 @@ public sealed unsafe partial class VmxUnit
         return true;
     }
 
-    private EntryOutcome FailEntry(ExitReason reason, ulong qualification, out VmExit exit)
+    private EntryOutcome FailEntry(ExitReason reason, ulong qualification)
     {
         _exit = new VmExit((uint)reason | VmExit.EntryFailureBit, qualification);
         _vmcs[VmcsField.ExitReason] = _exit.Reason;
         _vmcs[VmcsField.ExitQualification] = qualification;
         bool loaded = LoadHost();
-        exit = _exit;
         Observer?.OnExit(_exit);
         return loaded ? EntryOutcome.Exited : EntryOutcome.Aborted;
     }

@@ -18,7 +18,12 @@ public sealed unsafe partial class VmxUnit
 
     private SavedRf _savedRf;
 
-    private EntryOutcome LeaveGuest(out VmExit exit)
+    // What the host's registers were loaded from, and what they were then: while neither moves, loading changes nothing.
+    private ulong _loadedHostArea;
+    private ulong _loadedHost;
+    private uint _loadedExitControls;
+
+    private EntryOutcome LeaveGuest()
     {
         StopStepping();
         SaveGuest();
@@ -32,7 +37,6 @@ public sealed unsafe partial class VmxUnit
         _cpu.SecondStage = null;
         _pendingMtf = false;
         bool fine = StoreExitMsrs() && LoadHost();
-        exit = _exit;
         Observer?.OnExit(_exit);
         return fine ? EntryOutcome.Exited : EntryOutcome.Aborted;
     }
@@ -41,16 +45,24 @@ public sealed unsafe partial class VmxUnit
     private void RecordExit()
     {
         Vmcs v = _vmcs;
-        v[VmcsField.ExitReason] = _exit.Reason;
-        v[VmcsField.ExitQualification] = _exit.Qualification;
-        v[VmcsField.GuestLinearAddress] = _exit.GuestLinear;
-        v[VmcsField.GuestPhysicalAddress] = _exit.GuestPhysical;
-        v[VmcsField.ExitInterruptionInfo] = _exit.InterruptionInfo.Value;
-        v[VmcsField.ExitInterruptionErrorCode] = _exit.InterruptionError;
-        v[VmcsField.IdtVectoringInfo] = _exit.IdtVectoringInfo.Value;
-        v[VmcsField.IdtVectoringErrorCode] = _exit.IdtVectoringError;
-        v[VmcsField.ExitInstructionLength] = _exit.InstructionLength;
-        v[VmcsField.ExitInstructionInfo] = _exit.InstructionInfo;
+        ulong* slots = v.Slots;
+        ulong quads = 0;
+        ulong doubles = 0;
+        ulong naturals = 0;
+        ref readonly VmExit exit = ref _exit;
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.ExitReason), exit.Reason, ref doubles);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.ExitQualification), exit.Qualification, ref naturals);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestLinearAddress), exit.GuestLinear, ref naturals);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.GuestPhysicalAddress), exit.GuestPhysical, ref quads);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.ExitInterruptionInfo), exit.InterruptionInfo.Value, ref doubles);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.ExitInterruptionErrorCode), exit.InterruptionError, ref doubles);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.IdtVectoringInfo), exit.IdtVectoringInfo.Value, ref doubles);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.IdtVectoringErrorCode), exit.IdtVectoringError, ref doubles);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.ExitInstructionLength), exit.InstructionLength, ref doubles);
+        Vmcs.Store(slots, VmcsFieldInfo.Slot(VmcsField.ExitInstructionInfo), exit.InstructionInfo, ref doubles);
+        v.AddDirty(VmcsFieldInfo.Slot(VmcsField.GuestPhysicalAddress) >> 6, quads);
+        v.AddDirty(VmcsFieldInfo.Slot(VmcsField.ExitReason) >> 6, doubles);
+        v.AddDirty(VmcsFieldInfo.Slot(VmcsField.ExitQualification) >> 6, naturals);
         v[VmcsField.EntryInterruptionInfo] &= ~(ulong)InterruptionInfo.ValidBit;
     }
 
@@ -139,6 +151,11 @@ public sealed unsafe partial class VmxUnit
         Vmcs v = _vmcs;
         HostRegisters h = Host;
         uint exit = (uint)v[VmcsField.ExitControls];
+        if (_loadedHost == h.Version && _loadedHostArea == v.HostVersion && _loadedExitControls == exit)
+        {
+            return LoadExitMsrs();
+        }
+
         bool wide = (exit & ExitControls.HostAddressSpaceSize) != 0;
         h.Cr0 = (v[VmcsField.HostCr0] & ~Cr0Kept) | (h.Cr0 & Cr0Kept);
         h.Cr3 = v[VmcsField.HostCr3] & (ulong.MaxValue >> (64 - Capabilities.PhysicalBits));
@@ -194,6 +211,9 @@ public sealed unsafe partial class VmxUnit
         h.Rsp = v[VmcsField.HostRsp];
         h.Rip = v[VmcsField.HostRip];
         h.RFlags = Arch.RFlags.Reserved1;
+        _loadedHost = h.Version;
+        _loadedHostArea = v.HostVersion;
+        _loadedExitControls = exit;
         return LoadExitMsrs();
     }
 

@@ -10,12 +10,17 @@ internal static class CpuidExit
     public static ExitOutcome Handle(Vcpu vcpu, in VmExit exit)
     {
         uint number = (uint)vcpu.Rax;
-        CpuidLeaf leaf = WithDerivedBits(vcpu, number, vcpu.Processor.Model.Lookup(number, (uint)vcpu.Rcx));
+        CpuidLeaf leaf = vcpu.Processor.Model.Lookup(number, (uint)vcpu.Rcx);
+        if (number is 1 or 7 or 0xB or 0x1F)
+        {
+            leaf = WithDerivedBits(vcpu, number, leaf);
+        }
+
         (vcpu.Rax, vcpu.Rbx, vcpu.Rcx, vcpu.Rdx) = (leaf.Eax, leaf.Ebx, leaf.Ecx, leaf.Edx);
         return ExitOutcome.RetireInstruction;
     }
 
-    private static CpuidLeaf WithDerivedBits(Vcpu vcpu, uint number, CpuidLeaf leaf)
+    private static CpuidLeaf WithDerivedBits(Vcpu vcpu, uint number, in CpuidLeaf leaf)
     {
         switch (number)
         {

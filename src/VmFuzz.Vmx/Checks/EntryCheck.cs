@@ -52,6 +52,16 @@ public readonly record struct FieldChange(VmcsField Field, ulong And, ulong Or)
     public ulong Apply(ulong value) => (value & And) | Or;
 }
 
+/// <summary>What makes a rule worth evaluating: bits of a field. While they differ from the value, the rule holds.</summary>
+/// <param name="Field">The field.</param>
+/// <param name="Bits">The bits looked at; 0 is always.</param>
+/// <param name="Value">The value they must have.</param>
+public readonly record struct EntryGate(VmcsField Field, ulong Bits, ulong Value)
+{
+    /// <summary>Whether the rule must be evaluated.</summary>
+    internal bool IsOpen(Vmcs vmcs) => (vmcs[Field] & Bits) == Value;
+}
+
 /// <summary>One rule of the SDM's sections on VM-entry checks.</summary>
 /// <param name="Id">Id, unique: area, field, rule.</param>
 /// <param name="Section">SDM section title.</param>
@@ -60,8 +70,10 @@ public readonly record struct FieldChange(VmcsField Field, ulong And, ulong Or)
 /// <param name="Holds">The rule.</param>
 /// <param name="Violate">Changes that make the golden VMCS break this rule.</param>
 /// <param name="Qualification">Exit qualification of a failure of the guest stage.</param>
-/// <param name="ReadsMemory">The rule depends on memory or the processor and is evaluated at each entry.</param>
+/// <param name="ReadsMemory">The rule depends on memory and is evaluated at each entry.</param>
 /// <param name="AlsoBreaks">Ids of rules that cannot but break with this one, by these changes.</param>
+/// <param name="Gate">For a rule that reads memory: when it must be evaluated though no field changed.</param>
+/// <param name="ReadsHost">The rule depends on the host's registers and is evaluated again when one of them changed.</param>
 public sealed record EntryCheck(
     string Id,
     string Section,
@@ -71,4 +83,6 @@ public sealed record EntryCheck(
     ImmutableArray<FieldChange> Violate,
     ulong Qualification = 0,
     bool ReadsMemory = false,
-    ImmutableArray<string> AlsoBreaks = default);
+    ImmutableArray<string> AlsoBreaks = default,
+    EntryGate Gate = default,
+    bool ReadsHost = false);

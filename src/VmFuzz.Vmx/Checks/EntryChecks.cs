@@ -4,11 +4,16 @@ using System.Numerics;
 namespace VmFuzz.Vmx;
 
 /// <summary>The entry checks in force: an immutable value, in the order of evaluation.</summary>
-public sealed class EntryChecks
+public sealed unsafe class EntryChecks
 {
+    // Words of row bits that an evaluation of what changed has room for.
+    private const int MaxWords = 8;
+
     private readonly EntryCheck[] _rows;
     private readonly ulong[] _rowsOfSlot;
-    private readonly ulong[] _memoryRows;
+    private readonly ulong[] _checkedSlots = new ulong[Vmcs.DirtyWords];
+    private readonly ulong[] _hostRows;
+    private readonly int[] _memoryRows;
     private readonly int _words;
 
     private EntryChecks(ImmutableArray<EntryCheck> rows)
@@ -17,19 +22,29 @@ public sealed class EntryChecks
         _rows = [.. Rows];
         _words = (_rows.Length + 63) / 64;
         _rowsOfSlot = new ulong[VmcsFieldInfo.SlotCount * _words];
-        _memoryRows = new ulong[_words];
+        _hostRows = new ulong[_words];
+        List<int> memory = [];
         for (int i = 0; i < _rows.Length; i++)
         {
             foreach (Arch.VmcsField field in _rows[i].Reads)
             {
-                _rowsOfSlot[(VmcsFieldInfo.Slot(field) * _words) + (i >> 6)] |= 1UL << (i & 63);
+                int slot = VmcsFieldInfo.Slot(field);
+                _rowsOfSlot[(slot * _words) + (i >> 6)] |= 1UL << (i & 63);
+                _checkedSlots[slot >> 6] |= 1UL << (slot & 63);
             }
 
             if (_rows[i].ReadsMemory)
             {
-                _memoryRows[i >> 6] |= 1UL << (i & 63);
+                memory.Add(i);
+            }
+
+            if (_rows[i].ReadsHost)
+            {
+                _hostRows[i >> 6] |= 1UL << (i & 63);
             }
         }
+
+        _memoryRows = [.. memory];
     }
 
     /// <summary>Every rule.</summary>
@@ -82,25 +97,43 @@ public sealed class EntryChecks
         return null;
     }
 
-    /// <summary>Evaluates the rules that read a dirty field or memory; clears the dirty bits when all hold.</summary>
+    /// <summary>
+    /// Evaluates the rules that read a dirty field, memory or changed registers of the host; clears the dirty bits when
+    /// all hold.
+    /// </summary>
     /// <remarks>Every rule not evaluated held at the last entry of this VMCS, and what it reads has not changed.</remarks>
     internal EntryCheck? FirstFailureIncremental(in EntryContext context)
     {
-        Span<ulong> todo = stackalloc ulong[_words];
-        _memoryRows.CopyTo(todo);
         Vmcs vmcs = context.Vmcs;
-        bool all = false;
-        for (int word = 0; word < Vmcs.DirtyWords; word++)
+        ulong host = context.Host?.Version ?? 0;
+        EntryCheck? failure = _words <= MaxWords ? FirstOfChanged(context, vmcs, host) : FirstFailure(context);
+        if (failure is null)
         {
+            vmcs.ClearDirty();
+            vmcs.CheckedHostVersion = host;
+        }
+
+        return failure;
+    }
+
+    private EntryCheck? FirstOfChanged(in EntryContext context, Vmcs vmcs, ulong host)
+    {
+        ulong* todo = stackalloc ulong[MaxWords];
+        new Span<ulong>(todo, MaxWords).Clear();
+        bool any = false;
+        for (ulong words = vmcs.DirtyWordsInUse; words != 0; words &= words - 1)
+        {
+            int word = BitOperations.TrailingZeroCount(words);
             ulong dirty = vmcs.Dirty(word);
             if (dirty == ulong.MaxValue)
             {
-                all = true;
-                break;
+                return FirstFailure(context);
             }
 
+            dirty &= _checkedSlots[word];
             while (dirty != 0)
             {
+                any = true;
                 int slot = (word << 6) + BitOperations.TrailingZeroCount(dirty);
                 dirty &= dirty - 1;
                 ReadOnlySpan<ulong> rows = _rowsOfSlot.AsSpan(slot * _words, _words);
@@ -111,18 +144,30 @@ public sealed class EntryChecks
             }
         }
 
-        if (all)
+        if (host != vmcs.CheckedHostVersion)
         {
-            EntryCheck? failure = FirstFailure(context);
-            if (failure is null)
+            any = true;
+            for (int i = 0; i < _words; i++)
             {
-                vmcs.ClearDirty();
+                todo[i] |= _hostRows[i];
             }
-
-            return failure;
         }
 
-        for (int i = 0; i < todo.Length; i++)
+        foreach (int row in _memoryRows)
+        {
+            if (_rows[row].Gate.IsOpen(vmcs))
+            {
+                any = true;
+                todo[row >> 6] |= 1UL << (row & 63);
+            }
+        }
+
+        return any ? FirstOf(todo, context) : null;
+    }
+
+    private EntryCheck? FirstOf(ulong* todo, in EntryContext context)
+    {
+        for (int i = 0; i < _words; i++)
         {
             ulong bits = todo[i];
             while (bits != 0)
@@ -136,7 +181,6 @@ public sealed class EntryChecks
             }
         }
 
-        vmcs.ClearDirty();
         return null;
     }
 }

@@ -64,7 +64,8 @@ internal static class ExecutionControlChecks
                 || c.Secondary(SecondaryControls.VirtualizeApicAccesses) || c.Secondary(SecondaryControls.VirtualInterruptDelivery)
                 || (c.V(VmcsField.TprThreshold) & 0xF) <= ((c.Word(c.V(VmcsField.VirtualApicAddress) + 0x80) >> 4) & 0xF),
             [Primary(PrimaryControls.UseTprShadow), Set(VmcsField.TprThreshold, 1), Set(VmcsField.VirtualApicAddress, 0)],
-            ReadsMemory: true),
+            ReadsMemory: true,
+            Gate: new EntryGate(VmcsField.PrimaryControls, PrimaryControls.UseTprShadow, PrimaryControls.UseTprShadow)),
         Row("exec.no-tpr-shadow", SecondaryReads,
             static (in EntryContext c) => c.Primary(PrimaryControls.UseTprShadow) || !c.Secondary(ApicVirtualization),
             Secondary(SecondaryControls.ApicRegisterVirtualization)),

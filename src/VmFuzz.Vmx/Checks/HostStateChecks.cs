@@ -96,7 +96,7 @@ internal static class HostStateChecks
             static (in EntryContext c) => c.WideHost() == (c.Host is null || (c.Host.Efer & Efer.Lma) != 0),
             [NoExit(ExitControls.HostAddressSpaceSize), NoEntry(EntryControls.Ia32eModeGuest), Set(VmcsField.HostEfer, 0),
                 Set(VmcsField.HostRip, 0), Set(VmcsField.GuestEfer, 0), Set(VmcsField.GuestCsAccessRights, 0xC09B)],
-            ReadsMemory: true),
+            ReadsHost: true),
         new("host.address-space.ia32e-guest", Sdm.AddressSpaceSize, EntryCheckStage.Host, [VmcsField.ExitControls, VmcsField.EntryControls],
             static (in EntryContext c) => c.WideHost() || !c.LongGuest(),
             [NoExit(ExitControls.HostAddressSpaceSize), Set(VmcsField.HostEfer, 0), Set(VmcsField.HostRip, 0)],

@@ -43,6 +43,7 @@ internal static class PdpteChecks
             },
             [NoSecondary(SecondaryControls.EnableEpt | SecondaryControls.UnrestrictedGuest), NoEntry(EntryControls.Ia32eModeGuest),
                 Set(VmcsField.GuestEfer, 0), Set(VmcsField.GuestCsAccessRights, 0xC09B), Set(VmcsField.GuestCr3, 0xFFFF_F000)],
-            ExitQualification.EntryFailurePdpte, ReadsMemory: true),
+            ExitQualification.EntryFailurePdpte, ReadsMemory: true,
+            Gate: new EntryGate(VmcsField.EntryControls, EntryControls.Ia32eModeGuest, 0)),
     ];
 }

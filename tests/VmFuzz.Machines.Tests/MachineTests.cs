@@ -1,0 +1,162 @@
+using VmFuzz.Arch;
+using VmFuzz.Machines;
+
+namespace VmFuzz.Machines.Tests;
+
+public sealed class MachineTests
+{
+    // mov eax, [0x30000] / inc eax / mov [0x30000], eax / out 0xe9, al / mov al, 5 / out 0xf4, al
+    private static readonly byte[] Guest =
+    [
+        0x8B, 0x04, 0x25, 0x00, 0x00, 0x03, 0x00, 0xFF, 0xC0, 0x89, 0x04, 0x25, 0x00, 0x00, 0x03, 0x00, 0xE6, 0xE9, 0xB0, 0x05, 0xE6, 0xF4,
+    ];
+
+    [Theory]
+    [InlineData(Accelerator.Bare)]
+    [InlineData(Accelerator.Kvm)]
+    public void Reset_AfterARun_GivesTheSameRunAgain(Accelerator accelerator)
+    {
+        using Machine machine = Make(Guest, accelerator);
+        ulong start = machine.Memory.Digest();
+        MachineStop first = machine.Run();
+        (ulong retired, ulong console, ulong memory) = (machine.Processor.Retired, machine.ConsoleHash, Digest(machine));
+        Assert.Equal(MachineStopKind.DebugExit, first.Kind);
+        Assert.Equal(11, first.GuestStatus);
+        for (int i = 0; i < 3; i++)
+        {
+            machine.Reset();
+            Assert.Equal(accelerator == Accelerator.Bare ? start : machine.Memory.FullDigest(), machine.Memory.Digest());
+            Assert.Equal(0UL, machine.Processor.Retired);
+            Assert.Equal(first, machine.Run());
+            Assert.Equal((retired, console, memory), (machine.Processor.Retired, machine.ConsoleHash, Digest(machine)));
+        }
+    }
+
+    [Theory]
+    [InlineData(Accelerator.Bare)]
+    [InlineData(Accelerator.Kvm)]
+    public void Halt_WithInterruptsOff_EndsWithItsReason(Accelerator accelerator)
+    {
+        using Machine machine = Make([0xFA, 0xF4], accelerator);
+        MachineStop stop = machine.Run();
+        Assert.Equal(MachineStopKind.Halted, stop.Kind);
+        Assert.Contains("halted", stop.Text, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(Accelerator.Bare)]
+    [InlineData(Accelerator.Kvm)]
+    public void TripleFault_WithoutAnInterruptTable_EndsAsShutdown(Accelerator accelerator)
+    {
+        using Machine machine = Make([0x0F, 0x0B], accelerator);
+        Assert.Equal(MachineStopKind.Shutdown, machine.Run().Kind);
+    }
+
+    [Theory]
+    [InlineData(Accelerator.Bare)]
+    [InlineData(Accelerator.Kvm)]
+    public void MaxInstructions_OfAnEndlessLoop_StopsAtTheCount(Accelerator accelerator)
+    {
+        using Machine machine = Machine.Create(Options([0xEB, 0xFE], accelerator) with { MaxInstructions = 12345 }, new NoInputs());
+        Assert.Equal(MachineStopKind.MaxInstructions, machine.Run().Kind);
+        Assert.Equal(12345UL, machine.Processor.Retired);
+    }
+
+    [Fact]
+    public void UntilSerial_TextWithARepeatedStart_IsFound()
+    {
+        // "aab" in "aaab": the match must fall back by one.
+        byte[] code = [.. "aaabX"u8.ToArray().SelectMany(static c => new byte[] { 0xB0, c, 0xE6, 0xE9 }), 0xF4];
+        using Machine machine = Machine.Create(Options(code, Accelerator.Bare) with { UntilSerial = "aab" }, new NoInputs());
+        Assert.Equal(MachineStopKind.SerialMatch, machine.Run().Kind);
+        Assert.Equal(4UL, machine.ConsoleLength);
+    }
+
+    [Fact]
+    public void Pc_RomBelowOneMebibyte_IsTheEndOfTheImage()
+    {
+        byte[] rom = new byte[1 << 20];
+        for (int i = 0; i < rom.Length; i++)
+        {
+            rom[i] = (byte)(i >> 12);
+        }
+
+        using Machine machine = Machine.Create(new MachineOptions { Kind = MachineKind.Pc, Images = [new MachineImage("bios", "rom", rom)] }, new NoInputs());
+        byte[] one = new byte[1];
+        foreach (ulong address in (ulong[])[0xFFFF_FFF0, 0xFFF0_0000, 0xF_FFF0, 0xE_0000])
+        {
+            Assert.True(machine.Memory.TryRead(new Gpa(address), one));
+            Assert.Equal(rom[(int)(address & 0xF_FFFF)], one[0]);
+            Assert.False(machine.Memory.TryWrite(new Gpa(address), one));
+        }
+
+        Assert.False(machine.Memory.TryRead(new Gpa(0xA_0000), one));
+        Assert.True(machine.Memory.TryWrite(new Gpa(0xC_0000), one));
+    }
+
+    [Fact]
+    public void Settings_OfEveryOption_ComeBack()
+    {
+        var options = new MachineOptions
+        {
+            Kind = MachineKind.Pc,
+            Accelerator = Accelerator.Kvm,
+            Memory = 64 << 20,
+            Cpu = "vmfuzz32",
+            ExitCost = 0,
+            RtcBase = -5,
+            FlatMode = FlatMode.Real16,
+            LoadAddress = 0x9000,
+            UntilSerial = "DRAM:",
+            MaxInstructions = 77,
+        };
+        Assert.Null(MachineSettings.FromSettings(MachineSettings.ToSettings(options), out MachineOptions back));
+        Assert.Equal(options, back);
+    }
+
+    [Theory]
+    [InlineData("machine", "7")]
+    [InlineData("machine", "")]
+    [InlineData("memory", "-1")]
+    [InlineData("accel", "tcg")]
+    [InlineData("nonsense", "1")]
+    public void Settings_ThatMakeNoSense_AreRefusedInOneLine(string key, string value)
+    {
+        string? wrong = MachineSettings.FromSettings([KeyValuePair.Create(key, value)], out _);
+        Assert.NotNull(wrong);
+        Assert.Contains(key, wrong, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', wrong);
+    }
+
+    [Theory]
+    [InlineData(0UL)]
+    [InlineData(12345UL)]
+    [InlineData(1UL << 40)]
+    public void Memory_OfAnImpossibleSize_IsRefused(ulong bytes) =>
+        Assert.Contains("-m", Options(Guest, Accelerator.Bare) with { Memory = bytes } is { } o ? o.Validate() : null, StringComparison.Ordinal);
+
+    private static ulong Digest(Machine machine)
+    {
+        machine.Processor.FlushWriteTlb();
+        return machine.Memory.Digest();
+    }
+
+    private static MachineOptions Options(byte[] code, Accelerator accelerator) => new()
+    {
+        Accelerator = accelerator,
+        Images = [new MachineImage("code", "guest", code)],
+    };
+
+    private static Machine Make(byte[] code, Accelerator accelerator) => Machine.Create(Options(code, accelerator), new NoInputs());
+
+    private sealed class NoInputs : IInputSource
+    {
+        public ulong NextDue(int vcpu, ulong retired) => ulong.MaxValue;
+
+        public bool TryTake(InputPoint point, in Position at, out Input input)
+        {
+            input = default;
+            return false;
+        }
+    }
+}
