@@ -36,6 +36,10 @@ public static class Program
         {
             return Complain(host, error.Message);
         }
+        catch (OutOfMemoryException)
+        {
+            return Complain(host, "the host has not enough memory for this machine: give the machine less with -m, or the process more");
+        }
         catch (IOException error) when (IsBrokenPipe(error))
         {
             return ExitStatus.Fine;
@@ -88,5 +92,5 @@ public static class Program
     private static bool IsBrokenPipe(IOException error) =>
         error.HResult is 32 or unchecked((int)0x8007_006D) || error.Message.Contains("Broken pipe", StringComparison.Ordinal);
 
-    private static string OneLine(string text) => text.ReplaceLineEndings(" ").Trim();
+    private static string OneLine(string text) => Quantities.Plain(text.ReplaceLineEndings(" ").Trim());
 }

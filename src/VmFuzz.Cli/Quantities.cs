@@ -43,6 +43,16 @@ internal static class Quantities
         return true;
     }
 
+    /// <summary>A text from a file as it may be shown: control characters, which could steer a terminal, as <c>?</c>.</summary>
+    public static string Plain(string text) =>
+        string.Create(text.Length, text, static (to, from) =>
+        {
+            for (int i = 0; i < to.Length; i++)
+            {
+                to[i] = char.IsControl(from[i]) ? '?' : from[i];
+            }
+        });
+
     /// <summary>A number with grouped digits.</summary>
     public static string Grouped(ulong value) => value.ToString("N0", CultureInfo.InvariantCulture);
 

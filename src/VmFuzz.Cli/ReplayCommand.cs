@@ -97,7 +97,7 @@ internal static class ReplayCommand
         if (end is not null)
         {
             writer.WriteLine($"  digest {Quantities.Digest(end.Digest)}, memory {Quantities.Digest(end.MemoryDigest)}");
-            writer.WriteLine($"  the run ended with {end.Text}");
+            writer.WriteLine($"  the run ended with {Quantities.Plain(end.Text)}");
         }
 
         if (result.Divergence is { } divergence)

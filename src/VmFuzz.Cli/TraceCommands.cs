@@ -138,18 +138,18 @@ internal static class TraceCommands
     {
         TextWriter writer = host.Out;
         writer.WriteLine($"{path}: {reader.Status}");
-        writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {Quantities.Grouped((ulong)reader.Length)} bytes, format {header.FormatVersion}, engine {header.EngineVersion}, semantics {header.SemanticsVersion}, rows {Quantities.Digest(header.RowsHash)} ({Fit(header)})"));
-        writer.WriteLine($"  source {header.Source}");
-        writer.WriteLine($"  {string.Join(", ", header.Machine.Where(static s => s.Value.Length != 0).Select(static s => $"{s.Key} {s.Value}"))}");
+        writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {Quantities.Grouped((ulong)reader.Length)} bytes, format {header.FormatVersion}, engine {Quantities.Plain(header.EngineVersion)}, semantics {header.SemanticsVersion}, rows {Quantities.Digest(header.RowsHash)} ({Fit(header)})"));
+        writer.WriteLine($"  source {Quantities.Plain(header.Source)}");
+        writer.WriteLine($"  {Quantities.Plain(string.Join(", ", header.Machine.Where(static s => s.Value.Length != 0).Select(static s => $"{s.Key} {s.Value}")))}");
         foreach (TraceBlobReference blob in header.Blobs)
         {
-            writer.WriteLine($"  {blob.Role} {blob.Name}, {Quantities.Grouped((ulong)blob.Length)} bytes, {blob.Hash} ({(reader.HasBlob(blob) ? "in the file" : "not in the file")})");
+            writer.WriteLine($"  {Quantities.Plain(blob.Role)} {Quantities.Plain(blob.Name)}, {Quantities.Grouped((ulong)blob.Length)} bytes, {blob.Hash} ({(reader.HasBlob(blob) ? "in the file" : "not in the file")})");
         }
 
         writer.WriteLine($"  {Quantities.Grouped(reader.EventCount)} events, {Quantities.Grouped(retired)} instructions");
         if (reader.HasEnd)
         {
-            writer.WriteLine($"  ended with {end.Text}");
+            writer.WriteLine($"  ended with {Quantities.Plain(end.Text)}");
             writer.WriteLine($"  digest {Quantities.Digest(end.Digest)}, memory {Quantities.Digest(end.MemoryDigest)}, console {Quantities.Grouped(end.ConsoleLength)} bytes");
         }
 

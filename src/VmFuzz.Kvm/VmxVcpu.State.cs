@@ -43,12 +43,12 @@ public sealed unsafe partial class VmxVcpu
         switch (index)
         {
             case 0:
-                _available = 0;
-                _dirty = 0;
+                // The VMCS may not have got RSP and RIP yet when the state was saved.
+                _available = RspBit;
+                _dirty = RspBit;
                 for (int i = 0; i < 16; i++)
                 {
-                    // RSP may be newer than the VMCS.
-                    SetGpr((Gpr)i, StateFields.Take(from.Slice(i * 8, 8)));
+                    _gprs[i] = StateFields.Take(from.Slice(i * 8, 8));
                 }
 
                 Launched = _vmcs.Launched;
@@ -78,7 +78,7 @@ public sealed unsafe partial class VmxVcpu
             13 => _tracedPrimary,
             14 => _hostStack,
             15 => host.Xcr0,
-            17 => Rip,
+            17 => (_available & RipBit) != 0 ? _rip : _vmcs[VmcsField.GuestRip],
             _ => _softNmiBlockedTime,
         };
     }

@@ -25,12 +25,8 @@ internal static class StaticRules
         "System.Collections.Frozen.FrozenSet`1", "System.Buffers.SearchValues`1",
         "System.Text.Encoding", "System.Text.UTF8Encoding", "System.Text.Json.JsonSerializerOptions",
         "System.Text.CompositeFormat", "System.Collections.Generic.EqualityComparer`1", "System.StringComparer",
-<<<<<<< HEAD
         // A generator is a function of size and seed; facts about an instruction are only read.
         "FsCheck.Gen`1", "Iced.Intel.OpCodeInfo",
-=======
-        "Iced.Intel.OpCodeInfo", "FsCheck.Gen`1",
->>>>>>> review
     ];
 
     /// <summary>Fields that stay although the rule does not see why they may: the field, and the reason.</summary>

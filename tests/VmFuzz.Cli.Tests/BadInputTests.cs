@@ -41,6 +41,41 @@ public class BadInputTests : CommandFixture
         Refuses(ran, text);
     }
 
+    [Fact]
+    public void Record_TextToWaitForTooLong_IsRefusedAndWritesNothing()
+    {
+        string path = Path.Combine(Folder, "t.vmtrace");
+        Refuses(Run("record", "-kernel", HelloFile, "--until-serial", new string('a', 70_000), "-o", path), "--until-serial", "longer than");
+        Assert.False(File.Exists(path));
+    }
+
+    [Fact]
+    public void Run_CodeAboveFourGigabytes_IsRefused() =>
+        Refuses(Run("run", "-m", "8G", "-kernel", HelloFile, "--load-address", "0x140000000"), "do not lie between");
+
+    [Fact]
+    public void TraceInfo_ControlCharactersInTheHeader_DoNotReachTheTerminal()
+    {
+        string path = Path.Combine(Folder, "t.vmtrace");
+        Assert.Equal(0, Run("record", "-kernel", HelloFile, "-o", path).Status);
+        byte[] bytes = File.ReadAllBytes(path);
+        using (TraceReader reader = TraceReader.Open(bytes))
+        using (FileStream file = File.Create(path))
+        {
+            TracePatcher.Rewrite(reader, file, static _ => TracePatch.Keep, static h => h with
+            {
+                Source = "live\u001b[2J",
+                EngineVersion = "1\n2",
+                Blobs = [h.Blobs[0] with { Name = "\u001b]0;title\a" }],
+            });
+        }
+
+        Ran ran = Run("trace", "info", path);
+        Assert.Equal(0, ran.Status);
+        Assert.DoesNotContain(ran.Out, static c => char.IsControl(c) && c != '\n');
+        Assert.Contains("engine 1?2,", ran.Out, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData()]
     [InlineData("--nothing")]
