@@ -130,6 +130,11 @@ public static class StateHash
 
     private static ulong Little(ReadOnlySpan<byte> bytes)
     {
+        if (bytes.Length == 8)
+        {
+            return System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(bytes);
+        }
+
         ulong value = 0;
         for (int i = bytes.Length - 1; i >= 0; i--)
         {

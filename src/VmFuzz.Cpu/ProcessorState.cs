@@ -1,5 +1,8 @@
 using System.Buffers.Binary;
 using System.Collections.Immutable;
+using System.Numerics;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 using VmFuzz.Arch;
 
 namespace VmFuzz.Cpu;
@@ -23,6 +26,9 @@ public sealed unsafe class ProcessorState : IStateful
 
     // Row of each eight bytes of the state, or -1; two four-byte fields share one.
     private static readonly ImmutableArray<short> Words = MapWords();
+
+    // For every four of these words a bit for each that belongs to a row.
+    private static readonly ImmutableArray<byte> Blocks = MapBlocks();
     private static readonly short RFlagsIndex = IndexOf(OffsetRFlags);
     private static readonly short RetiredIndex = IndexOf(OffsetRetired);
     private static readonly short NmiIndex = IndexOf(OffsetNmi);
@@ -76,7 +82,7 @@ public sealed unsafe class ProcessorState : IStateful
     }
 
     /// <summary>Bytes that <see cref="Compare"/> needs for its copy.</summary>
-    public static int CopyBytes { get; } = Words.Length * 8;
+    public static int CopyBytes { get; } = Blocks.Length * 32;
 
     /// <summary>
     /// Compares with an earlier copy and brings the copy up to date, in one pass over memory.
@@ -91,30 +97,30 @@ public sealed unsafe class ProcessorState : IStateful
         changed[count++] = RFlagsIndex;
         changed[count++] = RetiredIndex;
         changed[count++] = NmiIndex;
-        var now = new ReadOnlySpan<byte>(_processor.State, CopyBytes);
+        ulong* now = (ulong*)_processor.State;
+        Span<ulong> before = MemoryMarshal.Cast<byte, ulong>(copy);
+        ReadOnlySpan<byte> blocks = Blocks.AsSpan();
         int last = -1;
-        for (int at = 0; at < CopyBytes;)
+        for (int block = 0; block < blocks.Length; block++)
         {
-            int same = now[at..].CommonPrefixLength(copy[at..]);
-            at += same & ~7;
-            if (at >= CopyBytes)
+            int at = block * 4;
+            uint same = Vector256.Equals(Vector256.Load(now + at), Vector256.Create<ulong>(before.Slice(at, 4))).ExtractMostSignificantBits();
+            for (uint bits = ~same & blocks[block]; bits != 0; bits &= bits - 1)
             {
-                break;
-            }
+                int word = at + BitOperations.TrailingZeroCount(bits);
+                before[word] = now[word];
+                int row = Words[word];
+                if (row == last)
+                {
+                    continue;
+                }
 
-            now.Slice(at, 8).CopyTo(copy[at..]);
-            int row = Words[at >> 3];
-            at += 8;
-            if (row < 0 || row == last)
-            {
-                continue;
-            }
-
-            last = row;
-            changed[count++] = (short)row;
-            if (Rows[row].Field.Width == 4)
-            {
-                changed[count++] = (short)(row + 1);
+                last = row;
+                changed[count++] = (short)row;
+                if (Rows[row].Field.Width == 4)
+                {
+                    changed[count++] = (short)(row + 1);
+                }
             }
         }
 
@@ -185,6 +191,17 @@ public sealed unsafe class ProcessorState : IStateful
         }
 
         return [.. words];
+    }
+
+    private static ImmutableArray<byte> MapBlocks()
+    {
+        byte[] blocks = new byte[(Words.Length + 3) / 4];
+        for (int i = 0; i < Words.Length; i++)
+        {
+            blocks[i / 4] |= (byte)(Words[i] >= 0 ? 1 << (i % 4) : 0);
+        }
+
+        return [.. blocks];
     }
 
     private static ImmutableArray<Row> Build()

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
 using VmFuzz.Vmx;
@@ -200,6 +201,8 @@ public sealed class StateTracker
     private sealed class TrackedAny(StateTracker owner, IStateful component) : Tracked(owner, component)
     {
         private readonly IVersioned? _versioned = component as IVersioned;
+        private readonly ulong[] _words = new ulong[component.Fields.Length];
+        private bool _mixed;
         private ulong _version;
         private bool _seen;
 
@@ -218,8 +221,23 @@ public sealed class StateTracker
 
             for (int i = 0; i < Fields.Length; i++)
             {
-                Set(i, StateHash.Mix(Id, Fields[i].Id, Read(i)));
+                ReadOnlySpan<byte> bytes = Read(i);
+                if (bytes.Length != 8)
+                {
+                    Set(i, StateHash.Mix(Id, Fields[i].Id, bytes));
+                    continue;
+                }
+
+                // A word that did not move needs no mixing; the first look mixes all.
+                ulong value = BinaryPrimitives.ReadUInt64LittleEndian(bytes);
+                if (value != _words[i] || !_mixed)
+                {
+                    _words[i] = value;
+                    Set(i, StateHash.Mix(Id, Fields[i].Id, value));
+                }
             }
+
+            _mixed = true;
         }
     }
 }

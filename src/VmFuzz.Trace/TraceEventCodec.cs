@@ -1,5 +1,4 @@
 using System.Numerics;
-using System.Runtime.Intrinsics;
 using System.Text.Unicode;
 
 namespace VmFuzz.Trace;
@@ -15,7 +14,7 @@ internal static class TraceEventCodec
     public static TraceField? Encode(ref MsgPackWriter writer, TraceEventRow row, TraceEvent from, ulong retiredDelta)
     {
         ReadOnlySpan<ulong> slots = from.Slots;
-        uint mask = NotZero(slots) & row.ScalarMask;
+        uint mask = NotZero(slots, row.ScalarMask);
         if (row.Deltas is { } deltas && from.Deltas.Length != 0)
         {
             mask |= 1U << deltas.Key;
@@ -160,16 +159,17 @@ internal static class TraceEventCodec
         return null;
     }
 
-    /// <summary>A bit for every slot that is not 0.</summary>
-    private static uint NotZero(ReadOnlySpan<ulong> slots)
+    /// <summary>A bit for every slot of a mask that is not 0. Word by word: the slots were written so just now.</summary>
+    private static uint NotZero(ReadOnlySpan<ulong> slots, uint mask)
     {
-        uint zero = 0;
-        for (int key = 0; key < TraceSchema.SlotCount; key += 4)
+        uint found = 0;
+        for (uint rest = mask; rest != 0; rest &= rest - 1)
         {
-            zero |= Vector256.Equals(Vector256.Create(slots.Slice(key, 4)), Vector256<ulong>.Zero).ExtractMostSignificantBits() << key;
+            int key = BitOperations.TrailingZeroCount(rest);
+            found |= (slots[key] != 0 ? 1U : 0) << key;
         }
 
-        return ~zero;
+        return found;
     }
 
     private static bool AllWithoutComponent(ReadOnlySpan<TraceDelta> deltas)

@@ -17,8 +17,10 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
 {
     internal const int DirtyWords = VmcsFieldInfo.SlotCount / 64;
 
-    // Behind the values: the dirty words, the touched words, and a bit for each dirty word that is not 0.
+    // Behind the values: the dirty words, the touched words, and a bit for each dirty word that is not 0, and
+    // the same for the touched ones.
     private const int DirtySummary = VmcsFieldInfo.SlotCount + (2 * DirtyWords);
+    private const int TouchedSummary = DirtySummary + 1;
     private const ushort LaunchedId = 0xF000;
 
     private static readonly ImmutableArray<StateField> StateFields = [.. MakeFields()];
@@ -31,7 +33,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     public Vmcs(int vcpu = 0)
     {
         _vcpu = vcpu;
-        _values = (ulong*)NativeMemory.AllocZeroed((DirtySummary + 1) * sizeof(ulong));
+        _values = (ulong*)NativeMemory.AllocZeroed((TouchedSummary + 1) * sizeof(ulong));
         MarkAllDirty();
     }
 
@@ -115,6 +117,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
             dirty[i] = 0;
         }
 
+        _values[TouchedSummary] |= _values[DirtySummary];
         _values[DirtySummary] = 0;
     }
 
@@ -128,8 +131,11 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
         ulong* dirty = _values + VmcsFieldInfo.SlotCount;
         int count = 0;
         fields[count++] = 0;
-        for (int i = 0; i < DirtyWords; i++)
+        ulong words = _values[DirtySummary] | _values[TouchedSummary];
+        _values[TouchedSummary] = 0;
+        for (; words != 0; words &= words - 1)
         {
+            int i = System.Numerics.BitOperations.TrailingZeroCount(words);
             ulong bits = dirty[i] | dirty[DirtyWords + i];
             dirty[DirtyWords + i] = 0;
             while (bits != 0)
@@ -147,7 +153,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     }
 
     /// <summary>The value of a field by its index in <see cref="Fields"/>.</summary>
-    public ulong ReadWord(int index) => index == 0 ? Launched ? 1UL : 0 : this[VmcsFieldInfo.All[index - 1].Field];
+    public ulong ReadWord(int index) => index == 0 ? Launched ? 1UL : 0 : _values[VmcsFieldInfo.SlotOfIndex(index - 1)];
 
     /// <summary>Makes the next entry evaluate every check.</summary>
     public void MarkAllDirty()

@@ -243,6 +243,7 @@ public sealed record VmcsFieldInfo(VmcsField Field, int Index, VmcsFieldConditio
     ];
 
     private static readonly ImmutableArray<short> BySlot = MakeBySlot();
+    private static readonly ImmutableArray<short> Slots = [.. All.Select(static info => (short)Slot(info.Field))];
 
     /// <summary>Finds the row of a field.</summary>
     public static VmcsFieldInfo Of(VmcsField field) => All[BySlot[Slot(field)]];
@@ -282,6 +283,9 @@ public sealed record VmcsFieldInfo(VmcsField Field, int Index, VmcsFieldConditio
 
     /// <summary>Index of the row of a slot, or -1.</summary>
     internal static int IndexOfSlot(int slot) => BySlot[slot];
+
+    /// <summary>Slot of a row by its index.</summary>
+    internal static int SlotOfIndex(int index) => Slots[index];
 
     /// <summary>Number of slots.</summary>
     internal const int SlotCount = 1024;
