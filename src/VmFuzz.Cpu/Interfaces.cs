@@ -177,10 +177,13 @@ public interface INonRootPolicy
     bool ExternalInterrupt(IInterruptController controller);
 
     /// <summary>
-    /// Looks, at a boundary, for exits that need no event: monitor trap flag, preemption timer, interrupt window, NMI
-    /// window. Called when <see cref="AttentionBits.Events"/> is set.
+    /// Looks, at a boundary, for exits that come before NMIs: monitor trap flag, preemption timer, NMI window. Called when
+    /// <see cref="AttentionBits.Events"/> is set.
     /// </summary>
     bool Window();
+
+    /// <summary>Looks for an interrupt-window exit, which comes after NMIs and before interrupts.</summary>
+    bool InterruptWindow();
 
     /// <summary>TSC as the guest sees it, from the processor's TSC.</summary>
     ulong GuestTsc(ulong tsc);

@@ -26,6 +26,7 @@ public sealed unsafe partial class Processor
     private readonly byte[] _crossing = new byte[16];
     private Block* _scratch;
     private bool _loopThreading;
+    private bool _clearDue;
 
     /// <summary>
     /// Dispatches ops in a loop instead of by tail calls. Slower; the results are the same. Decoded blocks are dropped.
@@ -62,6 +63,7 @@ public sealed unsafe partial class Processor
         }
 
         _blocks.Clear();
+        NativeMemory.Clear(_state->JumpCache, (nuint)(JumpCacheSize * sizeof(JumpEntry)));
         _state->PendingLink = null;
         NextCodeGeneration();
     }
@@ -109,22 +111,27 @@ public sealed unsafe partial class Processor
         NativeMemory.AlignedFree(_scratch);
     }
 
-    private void NextGeneration()
-    {
-        if (++_state->Generation == uint.MaxValue)
-        {
-            // Links hold 32 bits of the generation; before they repeat, no link may be left.
-            _state->Generation = 1;
-            _blocks.Clear();
-            NativeMemory.Clear(_state->JumpCache, (nuint)(JumpCacheSize * sizeof(JumpEntry)));
-        }
-    }
+    // Links hold 32 bits of a generation, all ones in a link that was never made. Before a generation comes again, all
+    // links are forgotten: by the dispatcher, because ops may be running now; they return to it at their end.
+    private void NextGeneration() => _state->Generation = After(_state->Generation);
 
     private void NextCodeGeneration()
     {
-        _state->CodeGeneration = (_state->CodeGeneration + 1) & uint.MaxValue;
+        _state->CodeGeneration = After(_state->CodeGeneration);
         NextGeneration();
         _state->Attention |= AttentionBits.Code;
+    }
+
+    private ulong After(ulong generation)
+    {
+        if (generation + 1 < uint.MaxValue)
+        {
+            return generation + 1;
+        }
+
+        _clearDue = true;
+        _state->Attention |= AttentionBits.Code;
+        return 1;
     }
 
     private void DropPage(int page)
@@ -311,10 +318,14 @@ public sealed unsafe partial class Processor
         Span<byte> buffer = _crossing;
         buffer.Fill(0xFF);
         new ReadOnlySpan<byte>(host, first).CopyTo(buffer);
-        if (second.Host != null)
+        if (second.Host == null)
         {
-            new ReadOnlySpan<byte>(second.Host, 15 - first).CopyTo(buffer[first..]);
+            Unimplemented($"code fetch from address 0x{second.Physical:x}, where there is no memory");
+            return null;
         }
+
+        // Fewer than 15 bytes lie before the boundary: with 15 the decoder would have had enough.
+        new ReadOnlySpan<byte>(second.Host, 15 - first).CopyTo(buffer[first..]);
 
         fixed (byte* bytes = _crossing)
         {

@@ -30,6 +30,13 @@ public sealed unsafe partial class Processor
             {
                 ulong attention = s->Attention;
                 s->Attention = 0;
+                if (_clearDue)
+                {
+                    _clearDue = false;
+                    DropBlocks();
+                    s->Attention = 0;
+                }
+
                 if ((attention & AttentionBits.Stop) != 0)
                 {
                     s->Attention = attention & ~(AttentionBits.Stop | AttentionBits.Code);
@@ -312,6 +319,11 @@ public sealed unsafe partial class Processor
             NmiPending = false;
             s->Activity = 0;
             return Deliver(new GuestEvent(Vector.Nmi, EventType.Nmi), out stop);
+        }
+
+        if (NonRoot is { } window && window.InterruptWindow())
+        {
+            return false;
         }
 
         if (Interrupts is { InterruptPending: true } controller && s->Activity <= 1)

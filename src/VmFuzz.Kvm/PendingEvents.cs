@@ -124,7 +124,8 @@ public sealed class PendingEvents
     /// <summary>An NMI arrives; it is looked at by the next pass.</summary>
     public void QueueNmi()
     {
-        NmiQueued++;
+        // More than two collapse anyway when they are served (S33).
+        NmiQueued = Math.Min(NmiQueued + 1, byte.MaxValue);
         _vcpu.Raise(Request.Nmi);
     }
 

@@ -15,10 +15,15 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     /// <summary>Instructions without a digest after which a sync event is due.</summary>
     public const ulong SyncDistance = 1 << 20;
 
+    // Virtual nanoseconds after which a machine whose timers tick but wake nobody counts as halted for ever.
+    private const ulong LongestIdle = 3_600_000_000_000;
+
     private readonly ConsoleMatch _match;
     private readonly List<IStateful> _components = [];
     private readonly List<IStateful> _inner = [];
     private ulong _nextSync = SyncDistance;
+    private ulong _idleRetired;
+    private ulong _idleSince;
     private MachineStop _stop;
     private MachineSnapshot? _start;
     private bool _disposed;
@@ -239,11 +244,17 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     }
 
     /// <summary>Advances an idle machine to its next event.</summary>
-    /// <returns>False when there is none.</returns>
+    /// <returns>False when there is none, or when none of those of a whole hour has woken it.</returns>
     public bool Idle()
     {
         ulong deadline = Clock.Events.NextDeadline;
-        if (deadline == ulong.MaxValue)
+        if (_idleRetired != Processor.Retired || _idleSince > Clock.Now)
+        {
+            _idleRetired = Processor.Retired;
+            _idleSince = Clock.Now;
+        }
+
+        if (deadline == ulong.MaxValue || Clock.Now - _idleSince > LongestIdle)
         {
             return false;
         }

@@ -136,7 +136,26 @@ public abstract class EventBuilder : IMachineObserver
         TraceEvent e = Begin(TraceEventKind.UserspaceExit);
         e.UserspaceReason = (uint)reason;
         e.Errno = result;
+        AddData(e, vcpu.KvmRun, reason);
         Emit(e);
+    }
+
+    // What the exit before it does not tell already; port and data of an I/O exit stand there.
+    private static void AddData(TraceEvent e, KvmRun run, KvmExitReason reason)
+    {
+        switch (reason)
+        {
+            case KvmExitReason.Mmio:
+                e.Data0 = run.Mmio.Address.Value;
+                e.Data1 = (uint)run.Mmio.Length | (run.Mmio.IsWrite ? 0x100UL : 0);
+                break;
+            case KvmExitReason.FailEntry:
+                e.Data0 = run.HardwareReason;
+                break;
+            case KvmExitReason.InternalError:
+                e.Data0 = (ulong)run.InternalError;
+                break;
+        }
     }
 
     /// <inheritdoc/>

@@ -309,9 +309,15 @@ public sealed unsafe partial class VmxUnit
             return Note(new VmExit((uint)ExitReason.NmiWindow), SavedRf.Keep);
         }
 
+        return false;
+    }
+
+    /// <inheritdoc/>
+    public bool InterruptWindow()
+    {
         if (Primary(PrimaryControls.InterruptWindowExiting)
             && (_state->Flags & RFlags.If) != 0
-            && (blocking & (InterruptibilityState.BlockingBySti | InterruptibilityState.BlockingByMovSs)) == 0
+            && (_state->Interruptibility & (InterruptibilityState.BlockingBySti | InterruptibilityState.BlockingByMovSs)) == 0
             && _state->Activity <= (ulong)ActivityState.Hlt)
         {
             return Note(new VmExit((uint)ExitReason.InterruptWindow), SavedRf.Keep);

@@ -66,6 +66,8 @@ public sealed unsafe class SystemNonRootTests
 
         public bool ExternalInterrupt(IInterruptController controller) => false;
 
+        public bool InterruptWindow() => false;
+
         public bool Window() => false;
 
         public ulong GuestTsc(ulong tsc) => tsc + 7;
