@@ -32,6 +32,18 @@ public sealed record InstrumentOptions
     /// <summary>Leave out accessors of automatic properties and generated members of records.</summary>
     public bool SkipCompilerGenerated { get; init; } = true;
 
+    /// <summary>Bytes of IL up to which the JIT compiles a method into its callers as a matter of course.</summary>
+    internal const int SmallCode = 16;
+
+    /// <summary>Leave out methods of one small block, accessors mostly, whose callers tell as much.</summary>
+    public bool SkipSmall { get; init; } = true;
+
+    /// <summary>
+    /// Bytes of IL up to which a method is marked as one to be compiled into its callers, since its probes make it too
+    /// large to be chosen otherwise. 0 leaves all marks alone.
+    /// </summary>
+    public int InlineUpTo { get; init; } = 100;
+
     /// <summary>Leave out static constructors, which run once a process.</summary>
     public bool SkipStaticConstructors { get; init; } = true;
 

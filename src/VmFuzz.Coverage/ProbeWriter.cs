@@ -7,15 +7,6 @@ namespace VmFuzz.Coverage;
 /// <summary>Puts probes into the methods of one module.</summary>
 internal sealed class ProbeWriter
 {
-    private static readonly ImmutableArray<(Code Short, OpCode Long)> Branches =
-    [
-        (Code.Br_S, OpCodes.Br), (Code.Brfalse_S, OpCodes.Brfalse), (Code.Brtrue_S, OpCodes.Brtrue),
-        (Code.Beq_S, OpCodes.Beq), (Code.Bge_S, OpCodes.Bge), (Code.Bgt_S, OpCodes.Bgt), (Code.Ble_S, OpCodes.Ble),
-        (Code.Blt_S, OpCodes.Blt), (Code.Bne_Un_S, OpCodes.Bne_Un), (Code.Bge_Un_S, OpCodes.Bge_Un),
-        (Code.Bgt_Un_S, OpCodes.Bgt_Un), (Code.Ble_Un_S, OpCodes.Ble_Un), (Code.Blt_Un_S, OpCodes.Blt_Un),
-        (Code.Leave_S, OpCodes.Leave),
-    ];
-
     private readonly InstrumentOptions _options;
     private readonly FieldReference _map;
     private readonly FieldReference _previous;
@@ -52,6 +43,11 @@ internal sealed class ProbeWriter
     public ProbeMethod Write(MethodDefinition method)
     {
         MethodBody body = method.Body;
+        if (body.CodeSize <= _options.InlineUpTo && !method.NoInlining && !body.HasExceptionHandlers && !Throws(body))
+        {
+            method.ImplAttributes |= MethodImplAttributes.AggressiveInlining;
+        }
+
         Instruction[] old = [.. body.Instructions];
         var index = new Dictionary<Instruction, int>(old.Length, ReferenceEqualityComparer.Instance);
         for (int i = 0; i < old.Length; i++)
@@ -148,20 +144,38 @@ internal sealed class ProbeWriter
         return starts;
     }
 
-    private static void Lengthen(Instruction instruction)
+    // A method that throws keeps its own frame in the stack of what it throws.
+    private static bool Throws(MethodBody body)
     {
-        if (instruction.OpCode.OperandType == OperandType.ShortInlineBrTarget)
+        foreach (Instruction instruction in body.Instructions)
         {
-            foreach ((Code code, OpCode opcode) in Branches)
+            if (instruction.OpCode.FlowControl == FlowControl.Throw)
             {
-                if (instruction.OpCode.Code == code)
-                {
-                    instruction.OpCode = opcode;
-                    return;
-                }
+                return true;
             }
         }
+
+        return false;
     }
+
+    private static void Lengthen(Instruction instruction) => instruction.OpCode = instruction.OpCode.Code switch
+    {
+        Code.Br_S => OpCodes.Br,
+        Code.Brfalse_S => OpCodes.Brfalse,
+        Code.Brtrue_S => OpCodes.Brtrue,
+        Code.Beq_S => OpCodes.Beq,
+        Code.Bge_S => OpCodes.Bge,
+        Code.Bgt_S => OpCodes.Bgt,
+        Code.Ble_S => OpCodes.Ble,
+        Code.Blt_S => OpCodes.Blt,
+        Code.Bne_Un_S => OpCodes.Bne_Un,
+        Code.Bge_Un_S => OpCodes.Bge_Un,
+        Code.Bgt_Un_S => OpCodes.Bgt_Un,
+        Code.Ble_Un_S => OpCodes.Ble_Un,
+        Code.Blt_Un_S => OpCodes.Blt_Un,
+        Code.Leave_S => OpCodes.Leave,
+        _ => instruction.OpCode,
+    };
 
     private static void Redirect(Instruction instruction, Dictionary<Instruction, int> index, Instruction?[] heads)
     {

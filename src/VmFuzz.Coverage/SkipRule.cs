@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using Mono.Cecil;
+using Mono.Cecil.Cil;
 
 namespace VmFuzz.Coverage;
 
@@ -18,6 +19,9 @@ internal sealed record SkipRule(string Reason, Func<MethodDefinition, Instrument
         new("compiler-generated member", static (method, options) => options.SkipCompilerGenerated && IsGeneratedMember(method)),
         // It runs once a process, when the runtime sees fit: its probes would tell first runs from later ones.
         new("static constructor", static (method, options) => options.SkipStaticConstructors && method.IsConstructor && method.IsStatic),
+        // What calls it tells as much, and it would no longer be compiled into its callers as a matter of course. A row's
+        // lambda is called by nobody in particular: it keeps its probe.
+        new("single small block", static (method, options) => options.SkipSmall && IsSmallBlock(method)),
     ];
 
     /// <summary>The reason why a method gets no probes, or null.</summary>
@@ -114,10 +118,28 @@ internal sealed record SkipRule(string Reason, Func<MethodDefinition, Instrument
             : !written && Has(method, "CompilerGeneratedAttribute");
     }
 
-    private static bool IsMarked(ICustomAttributeProvider provider) =>
+    private static bool IsSmallBlock(MethodDefinition method)
+    {
+        if (method.Body.CodeSize > InstrumentOptions.SmallCode || method.Body.HasExceptionHandlers || method.IsVirtual || method.Name.StartsWith('<'))
+        {
+            return false;
+        }
+
+        foreach (Instruction instruction in method.Body.Instructions)
+        {
+            if (instruction.OpCode.FlowControl is FlowControl.Branch or FlowControl.Cond_Branch or FlowControl.Throw)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    private static bool IsMarked(Mono.Cecil.ICustomAttributeProvider provider) =>
         Has(provider, nameof(SkipCoverageAttribute)) || Has(provider, "ExcludeFromCodeCoverageAttribute");
 
-    private static bool Has(ICustomAttributeProvider provider, string name)
+    private static bool Has(Mono.Cecil.ICustomAttributeProvider provider, string name)
     {
         if (!provider.HasCustomAttributes)
         {

@@ -197,6 +197,8 @@ public static class Samples
         return [(byte)sum];
     }
 
+    public static int Small(int a) => a + 1;
+
     private static async Task<byte[]> AsyncBody(byte[] input)
     {
         var list = new List<byte>();
