@@ -38,6 +38,7 @@ public sealed class RuleTests
     [InlineData(typeof(Dictionary<int, int>), false)]
     [InlineData(typeof(ImmutableArray<int[]>), false)]
     [InlineData(typeof(object), false)]
+    [InlineData(typeof(byte*), false)]
     public void Statics_ReadOnlyFieldOfAType_IsFoundWhenItCanChange(Type type, bool allowed)
     {
         string[] found = [.. StaticRules.Find(Make(m => AddField(m, "Field", m.ImportReference(type), FieldAttributes.Static | FieldAttributes.InitOnly)), Made)];

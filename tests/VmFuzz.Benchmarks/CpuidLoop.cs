@@ -1,0 +1,61 @@
+using VmFuzz.Coverage;
+using VmFuzz.Machines;
+using VmFuzz.Replay;
+using VmFuzz.Trace;
+
+namespace VmFuzz.Benchmarks;
+
+/// <summary>A guest under the hypervisor that does little but exit.</summary>
+internal static class CpuidLoop
+{
+    private const ulong Exits = 200_000;
+
+    public static long Run(bool record)
+    {
+        // again: xor eax, eax / cpuid / dec rsi / jnz again / hlt
+        byte[] code = [0x48, 0xC7, 0xC6, 0x40, 0x0D, 0x03, 0x00, 0x31, 0xC0, 0x0F, 0xA2, 0x48, 0xFF, 0xCE, 0x75, 0xF7, 0xF4];
+        BitConverter.TryWriteBytes(code.AsSpan(3), (uint)Exits);
+        MachineOptions options = Guests.Options(code, Accelerator.Kvm);
+        using Machine machine = Machine.Create(options, NoInputs.Instance);
+        using Recorder? recorder = record
+            ? new Recorder(machine, new TraceWriter(Stream.Null, TraceHeaders.Of(options, "benchmark")))
+            : null;
+        machine.Run();
+        return (long)Exits;
+    }
+
+    /// <summary>The way in for the loader, which has another copy of this type.</summary>
+    public static byte[] Enter(byte[] input) => BitConverter.GetBytes(Run(record: false));
+
+    /// <summary>The loop with probes in VmFuzz.Vmx and VmFuzz.Kvm.</summary>
+    public static Func<long> Probed(ProbeKind kind)
+    {
+        var options = new CoverageLoaderOptions { Instrument = new InstrumentOptions { Kind = kind } };
+        CoverageError? error = CoverageLoader.TryCreate(options, out CoverageLoader loader);
+        Func<byte[], byte[]> entry = null!;
+        error ??= loader.TryBind("VmFuzz.Benchmarks", typeof(CpuidLoop).FullName!, nameof(Enter), out entry);
+        return error is null ? () => BitConverter.ToInt64(entry([])) : throw new InvalidOperationException(error.ToString());
+    }
+
+    /// <summary>Merging a map of 16 Ki cells, a few of them hit, of which nothing is new.</summary>
+    public static Func<long> Scan()
+    {
+        byte[] counts = new byte[16 << 10];
+        for (int i = 0; i < counts.Length; i += 37)
+        {
+            counts[i] = 1;
+        }
+
+        var seen = new CoverageAccumulator(counts.Length);
+        return () =>
+        {
+            const int Count = 20_000;
+            for (int i = 0; i < Count; i++)
+            {
+                seen.Merge(counts);
+            }
+
+            return Count;
+        };
+    }
+}
