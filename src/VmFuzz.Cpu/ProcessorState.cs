@@ -1,7 +1,5 @@
 using System.Buffers.Binary;
 using System.Collections.Immutable;
-using System.Numerics;
-using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using VmFuzz.Arch;
 
@@ -21,14 +19,16 @@ public sealed unsafe class ProcessorState : IStateful
     /// <summary>Id of RFLAGS.</summary>
     public const ushort RFlagsId = 17;
 
+    // Words that are compared at once.
+    private const int BlockWords = 16;
+
     private static readonly ImmutableArray<Row> Rows = Build();
     private static readonly ImmutableArray<StateField> FieldTable = [.. Rows.Select(static row => row.Field)];
 
     // Row of each eight bytes of the state, or -1; two four-byte fields share one.
     private static readonly ImmutableArray<short> Words = MapWords();
-
-    // For every four of these words a bit for each that belongs to a row.
-    private static readonly ImmutableArray<byte> Blocks = MapBlocks();
+    private static readonly ImmutableArray<byte> Widths = [.. Rows.Select(static row => (byte)Math.Min(row.Field.Width, 255))];
+    private static readonly ImmutableArray<int> Offsets = [.. Rows.Select(static row => row.Offset)];
     private static readonly short RFlagsIndex = IndexOf(OffsetRFlags);
     private static readonly short RetiredIndex = IndexOf(OffsetRetired);
     private static readonly short NmiIndex = IndexOf(OffsetNmi);
@@ -66,13 +66,13 @@ public sealed unsafe class ProcessorState : IStateful
     /// <summary>The value of a field of at most eight bytes.</summary>
     public ulong ReadWord(int index)
     {
-        Row row = Rows[index];
-        byte* at = (byte*)_processor.State + row.Offset;
-        return row.Field.Width switch
+        int offset = Offsets[index];
+        byte* at = (byte*)_processor.State + offset;
+        return Widths[index] switch
         {
-            8 when row.Offset >= 0 => *(ulong*)at,
+            8 when offset >= 0 => *(ulong*)at,
             4 => *(uint*)at,
-            _ => row.Offset switch
+            _ => offset switch
             {
                 OffsetRFlags => _processor.RFlagsValue,
                 OffsetRetired => _processor.Retired,
@@ -82,7 +82,7 @@ public sealed unsafe class ProcessorState : IStateful
     }
 
     /// <summary>Bytes that <see cref="Compare"/> needs for its copy.</summary>
-    public static int CopyBytes { get; } = Blocks.Length * 32;
+    public static int CopyBytes { get; } = (Words.Length + BlockWords - 1) / BlockWords * BlockWords * 8;
 
     /// <summary>
     /// Compares with an earlier copy and brings the copy up to date, in one pass over memory.
@@ -97,30 +97,51 @@ public sealed unsafe class ProcessorState : IStateful
         changed[count++] = RFlagsIndex;
         changed[count++] = RetiredIndex;
         changed[count++] = NmiIndex;
+        ArgumentOutOfRangeException.ThrowIfLessThan(copy.Length, CopyBytes, nameof(copy));
         ulong* now = (ulong*)_processor.State;
-        Span<ulong> before = MemoryMarshal.Cast<byte, ulong>(copy);
-        ReadOnlySpan<byte> blocks = Blocks.AsSpan();
-        int last = -1;
-        for (int block = 0; block < blocks.Length; block++)
+        fixed (byte* bytes = copy)
         {
-            int at = block * 4;
-            uint same = Vector256.Equals(Vector256.Load(now + at), Vector256.Create<ulong>(before.Slice(at, 4))).ExtractMostSignificantBits();
-            for (uint bits = ~same & blocks[block]; bits != 0; bits &= bits - 1)
+            // SAFETY: the copy has CopyBytes bytes, and so has the state, whose look-aside buffers stand behind the fields.
+            ulong* before = (ulong*)bytes;
+            int words = CopyBytes / 8;
+            for (int at = 0; at < words; at += BlockWords)
             {
-                int word = at + BitOperations.TrailingZeroCount(bits);
-                before[word] = now[word];
-                int row = Words[word];
-                if (row == last)
+                Vector256<ulong> differs = (Vector256.Load(now + at) ^ Vector256.Load(before + at))
+                    | (Vector256.Load(now + at + 4) ^ Vector256.Load(before + at + 4))
+                    | (Vector256.Load(now + at + 8) ^ Vector256.Load(before + at + 8))
+                    | (Vector256.Load(now + at + 12) ^ Vector256.Load(before + at + 12));
+                if (differs != Vector256<ulong>.Zero)
                 {
-                    continue;
+                    count = CompareBlock(now, before, at, changed, count);
                 }
+            }
+        }
 
-                last = row;
-                changed[count++] = (short)row;
-                if (Rows[row].Field.Width == 4)
-                {
-                    changed[count++] = (short)(row + 1);
-                }
+        return count;
+    }
+
+    private static int CompareBlock(ulong* now, ulong* before, int at, Span<short> changed, int count)
+    {
+        ReadOnlySpan<short> words = Words.AsSpan();
+        for (int word = at; word < Math.Min(at + BlockWords, words.Length); word++)
+        {
+            if (now[word] == before[word])
+            {
+                continue;
+            }
+
+            before[word] = now[word];
+            int row = words[word];
+            // The second and later words of a wide field find it listed.
+            if (row < 0 || changed[count - 1] == row)
+            {
+                continue;
+            }
+
+            changed[count++] = (short)row;
+            if (Widths[row] == 4)
+            {
+                changed[count++] = (short)(row + 1);
             }
         }
 
@@ -191,17 +212,6 @@ public sealed unsafe class ProcessorState : IStateful
         }
 
         return [.. words];
-    }
-
-    private static ImmutableArray<byte> MapBlocks()
-    {
-        byte[] blocks = new byte[(Words.Length + 3) / 4];
-        for (int i = 0; i < Words.Length; i++)
-        {
-            blocks[i / 4] |= (byte)(Words[i] >= 0 ? 1 << (i % 4) : 0);
-        }
-
-        return [.. blocks];
     }
 
     private static ImmutableArray<Row> Build()

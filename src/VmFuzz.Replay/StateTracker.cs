@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
+using VmFuzz.Devices;
 using VmFuzz.Vmx;
 
 namespace VmFuzz.Replay;
@@ -201,6 +202,7 @@ public sealed class StateTracker
     private sealed class TrackedAny(StateTracker owner, IStateful component) : Tracked(owner, component)
     {
         private readonly IVersioned? _versioned = component as IVersioned;
+        private readonly Device? _device = component as Device;
         private readonly ulong[] _words = new ulong[component.Fields.Length];
         private bool _mixed;
         private ulong _version;
@@ -210,12 +212,14 @@ public sealed class StateTracker
         {
             if (_versioned is not null)
             {
-                if (_seen && _versioned.Version == _version)
+                // Devices are many types: without the interface, looking at a version is one load.
+                ulong version = _device is not null ? _device.Version : _versioned.Version;
+                if (_seen && version == _version)
                 {
                     return;
                 }
 
-                _version = _versioned.Version;
+                _version = version;
                 _seen = true;
             }
 

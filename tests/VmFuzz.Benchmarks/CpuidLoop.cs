@@ -8,24 +8,24 @@ namespace VmFuzz.Benchmarks;
 /// <summary>A guest under the hypervisor that does little but exit.</summary>
 internal static class CpuidLoop
 {
-    private const ulong Exits = 200_000;
+    /// <summary>Exits of one run.</summary>
+    public const ulong Exits = 1_000_000;
 
-    public static long Run(bool record)
+    /// <summary>Runs the loop once, with a fresh machine.</summary>
+    /// <param name="level">Compression level of a recording; null records nothing.</param>
+    public static long Run(int? level)
     {
-        // again: xor eax, eax / cpuid / dec rsi / jnz again / hlt
-        byte[] code = [0x48, 0xC7, 0xC6, 0x40, 0x0D, 0x03, 0x00, 0x31, 0xC0, 0x0F, 0xA2, 0x48, 0xFF, 0xCE, 0x75, 0xF7, 0xF4];
-        BitConverter.TryWriteBytes(code.AsSpan(3), (uint)Exits);
-        MachineOptions options = Guests.Options(code, Accelerator.Kvm);
+        MachineOptions options = Guests.Options(Guests.CpuidLoop((uint)Exits), Accelerator.Kvm);
         using Machine machine = Machine.Create(options, NoInputs.Instance);
-        using Recorder? recorder = record
-            ? new Recorder(machine, new TraceWriter(Stream.Null, TraceHeaders.Of(options, "benchmark")))
+        using Recorder? recorder = level is { } chosen
+            ? new Recorder(machine, new TraceWriter(Stream.Null, TraceHeaders.Of(options, "benchmark"), new TraceWriterOptions { CompressionLevel = chosen }))
             : null;
         machine.Run();
         return (long)Exits;
     }
 
     /// <summary>The way in for the loader, which has another copy of this type.</summary>
-    public static byte[] Enter(byte[] input) => BitConverter.GetBytes(Run(record: false));
+    public static byte[] Enter(byte[] input) => BitConverter.GetBytes(Run(level: null));
 
     /// <summary>The loop with probes in VmFuzz.Vmx and VmFuzz.Kvm.</summary>
     public static Func<long> Probed(ProbeKind kind)

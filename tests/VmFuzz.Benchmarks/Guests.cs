@@ -1,5 +1,7 @@
 using VmFuzz.Arch;
 using VmFuzz.Machines;
+using VmFuzz.Replay;
+using VmFuzz.Trace;
 
 namespace VmFuzz.Benchmarks;
 
@@ -10,6 +12,22 @@ internal static class Guests
         Accelerator = accelerator,
         Images = [new MachineImage("code", "benchmark", code)],
     };
+
+    // mov rsi, n / again: xor eax, eax / cpuid / dec rsi / jnz again / hlt
+    public static byte[] CpuidLoop(uint count)
+    {
+        byte[] code = [0x48, 0xC7, 0xC6, 0, 0, 0, 0, 0x31, 0xC0, 0x0F, 0xA2, 0x48, 0xFF, 0xCE, 0x75, 0xF7, 0xF4];
+        BitConverter.TryWriteBytes(code.AsSpan(3), count);
+        return code;
+    }
+
+    // mov rsi, n / again: out 0xed, al / dec rsi / jnz again / hlt
+    public static byte[] OutLoop(uint count)
+    {
+        byte[] code = [0x48, 0xC7, 0xC6, 0, 0, 0, 0, 0xE6, 0xED, 0x48, 0xFF, 0xCE, 0x75, 0xF9, 0xF4];
+        BitConverter.TryWriteBytes(code.AsSpan(3), count);
+        return code;
+    }
 
     // mov ecx, n / again: add rax, rcx / xor rax, 0x1234 / mov [0x20000+rbx*8], rax / mov rdx, [0x20000] / add rdx, rax /
     // inc ebx / and ebx, 0xff / dec ecx / jnz again / hlt
@@ -57,6 +75,30 @@ internal static class Resets
             }
 
             return Count;
+        };
+    }
+}
+
+internal static class Replays
+{
+    /// <summary>Records the CPUID loop once; the work is to replay it, with every event compared.</summary>
+    public static Func<long> Create(ulong exits)
+    {
+        MachineOptions options = Guests.Options(Guests.CpuidLoop((uint)exits), Accelerator.Kvm);
+        using MemoryStream trace = new();
+        using (Machine machine = Machine.Create(options, NoInputs.Instance))
+        {
+            using Recorder recorder = new(machine, new TraceWriter(trace, TraceHeaders.Of(options, "benchmark"), leaveOpen: true));
+            machine.Run();
+        }
+
+        byte[] bytes = trace.ToArray();
+        return () =>
+        {
+            using TraceReader reader = TraceReader.Open(bytes);
+            using Replayer replayer = new(reader, options);
+            ReplayResult result = replayer.Run();
+            return result.Outcome == ReplayOutcome.Identical ? (long)exits : throw new InvalidOperationException("the replay diverged");
         };
     }
 }
