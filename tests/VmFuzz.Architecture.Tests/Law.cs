@@ -28,6 +28,7 @@ internal sealed record Layer(string Name, ImmutableArray<string> Projects, Immut
         new("VmFuzz.Machines", Machines, ["Iced"]),
         new("VmFuzz.Trace", ["VmFuzz.Arch"], ["System.IO.Hashing"]),
         new("VmFuzz.Replay", Replay, []),
+        new("VmFuzz.Fuzzing", ["VmFuzz.Replay", .. Replay], ["Iced"]),
         new("VmFuzz.Testing", Testing, ["FsCheck", "FSharp.Core", "Iced"]),
         new("vmfuzz", ["VmFuzz.Testing", .. Testing], ["Iced", "Spectre.Console", "System.CommandLine"], Ambient: true),
     ];
