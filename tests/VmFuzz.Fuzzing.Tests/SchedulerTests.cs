@@ -74,8 +74,9 @@ public sealed class SchedulerTests
     [InlineData(640, 1280, 100, 5, 1000, 0, 960)] // nobody found anything: half way back
     [InlineData(640, 640, 100, 50, 1000, 100, 1600)] // five times the average: towards four times the start
     [InlineData(640, 640, 100, 0, 1000, 100, 400)] // nothing: towards a quarter
+    [InlineData(640, 640, 1, 0, 1000000, 1000, 1600)] // hardly tried: worth another look
     [InlineData(640, 640, 100, 10, 1000, 100, 642)] // the average: stays, but for the one find more of the estimate
-    [InlineData(1, 1, 1, 0, 1000000, 1000, 1)] // never 0
+    [InlineData(1, 1, 1000, 0, 1000, 1000, 1)] // never 0
     public void Adapted_Yields_MoveTheWeight(long start, long weight, ulong tries, ulong finds, ulong allTries, ulong allFinds, long expected) =>
         Assert.Equal(expected, MutatorScheduler.Adapted(start, weight, tries, finds, allTries, allFinds));
 
@@ -89,11 +90,11 @@ public sealed class SchedulerTests
         for (ulong i = 0; i < 2048; i++)
         {
             scheduler.Mutate(i, parent, null, into);
-            scheduler.Report(scheduler.Applied.Contains("code.rex"));
+            scheduler.Report(scheduler.Applied.Contains("code.rex", StringComparer.Ordinal));
         }
 
         MutatorYield rex = scheduler.Yields().Single(static y => y.Id == "code.rex");
-        Assert.True(rex.Weight > start * 3, $"{start} to {rex.Weight}");
+        Assert.True(rex.Weight > start * 2, $"{start} to {rex.Weight}");
         Assert.Equal(rex.Tries, rex.Finds);
         Assert.True(scheduler.Yields().Single(static y => y.Id == "code.insert").Weight < 30);
     }
