@@ -135,7 +135,12 @@ public sealed class CorpusTests : IDisposable
     {
         FuzzerStats stats = new()
         {
-            RunTime = 20, Executions = 4001, EdgesFound = 1, EdgesTotal = 3, SavedCrashes = 2, CorpusCount = 7,
+            RunTime = 20,
+            Executions = 4001,
+            EdgesFound = 1,
+            EdgesTotal = 3,
+            SavedCrashes = 2,
+            CorpusCount = 7,
             More = [new("afl_banner", "exit-handlers\nexecs_done : 5")],
         };
         string text = stats.Format();
