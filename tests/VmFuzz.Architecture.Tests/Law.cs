@@ -25,10 +25,11 @@ internal sealed record Layer(string Name, ImmutableArray<string> Projects, Immut
         new("VmFuzz.Devices", ["VmFuzz.Arch"], []),
         new("VmFuzz.Kvm", Kvm, ["Iced"]),
         // Only Mnemonic and Code, which instruction rows are named by: the engine's identity is made of them.
-        new("VmFuzz.Machines", Machines, ["Iced"]),
+        new("VmFuzz.Machines", Machines, []),
         new("VmFuzz.Trace", ["VmFuzz.Arch"], ["System.IO.Hashing"]),
         new("VmFuzz.Replay", Replay, []),
         new("VmFuzz.Coverage", [], ["Mono.Cecil"]),
+        new("VmFuzz.Fuzzing", ["VmFuzz.Replay", .. Replay], ["Iced"]),
         new("VmFuzz.Testing", Testing, ["FsCheck", "FSharp.Core", "Iced"]),
         new("vmfuzz", ["VmFuzz.Testing", .. Testing], ["Iced", "Spectre.Console", "System.CommandLine"], Ambient: true),
     ];
