@@ -96,6 +96,8 @@ public enum StopKind : ulong
 /// RIP stands at the start of the running block while ops run and is exact whenever the dispatcher or a slow handler
 /// runs. The retired count is <see cref="RetireLimit"/> - <see cref="Budget"/> at those times.
 /// </remarks>
+// SAFETY: one block of native memory, owned by its Processor from construction to Dispose and never moved. Handlers index
+// the register file only with byte offsets that the builder took from a decoded register (0 to 143).
 [StructLayout(LayoutKind.Sequential)]
 public unsafe struct CpuState
 {

@@ -16,6 +16,8 @@ internal readonly unsafe struct Mapping(byte* host, ulong physical, bool writabl
     public readonly bool Writable = writable;
 }
 
+// SAFETY: Host, when not null, points at the first byte of an access that ends in the same page; it is used before anything
+// that could change translations or memory.
 // Address translation (SDM "Paging"): one walker for all modes, with the look-aside buffers in front of it.
 public sealed unsafe partial class Processor
 {

@@ -43,6 +43,8 @@ public sealed unsafe class ProcessorSnapshot
         processor.StateRestored();
     }
 
+    // SAFETY: the copy is as long as the part of the state it is taken from and goes back to the same part; pointers in that part
+    // (handle, jump cache) are kept from the live state.
     // Everything before the look-aside buffers.
     private static int StateBytes(CpuState* s) => (int)((byte*)s->ReadTlb - (byte*)s);
 }

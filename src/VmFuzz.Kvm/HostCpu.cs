@@ -351,6 +351,7 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful
 }
 
 /// <summary>Which physical state is switched lazily between host and guest: MSRs without a VMCS field, and the FPU.</summary>
+// SAFETY: the registers named here lie next to one another in CpuState; the spans end where the last of them ends.
 internal static unsafe class GuestSwitch
 {
     /// <summary>STAR, LSTAR, CSTAR, FMASK, KERNEL_GS_BASE, TSC_AUX.</summary>

@@ -56,6 +56,8 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
     private readonly List<int> _stale = [];
     private readonly List<nint> _undoPool = [];
     private readonly List<ulong> _homes = [];
+    // SAFETY: the arrays below have _capacity elements and are indexed only by Checked page numbers or by those in slots and lists,
+    // which are below _pages. Host pages are 4096 bytes each and live until Dispose.
     private byte* _flags;
     private byte** _hosts;
     private ulong* _mixes;

@@ -3,6 +3,9 @@ using Iced.Intel;
 
 namespace VmFuzz.Cpu.Blocks;
 
+// SAFETY: ops and their block lie in the arena of a BlockStore (or in the processor's one scratch block) and are reused only
+// by BlockStore.Clear, which the dispatcher calls while no op runs. Slot is the place of the op in its block, so the header
+// and the reference instructions are found by arithmetic inside one allocation.
 /// <summary>One pre-decoded instruction: a handler and what it needs, 32 bytes.</summary>
 [StructLayout(LayoutKind.Explicit, Size = 32)]
 internal unsafe struct Op

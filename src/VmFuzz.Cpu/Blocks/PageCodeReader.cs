@@ -2,6 +2,7 @@ using Iced.Intel;
 
 namespace VmFuzz.Cpu.Blocks;
 
+// SAFETY: start and count name bytes of one page of guest memory, or of a pinned buffer, that outlive the decoding of one block.
 /// <summary>Feeds Iced from host memory and ends at the page, so that a fetch fault and #UD stay distinct.</summary>
 internal sealed unsafe class PageCodeReader : CodeReader
 {

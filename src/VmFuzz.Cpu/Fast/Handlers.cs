@@ -7,6 +7,9 @@ namespace VmFuzz.Cpu.Fast;
 // Specialised forms. Each does the common case and leaves everything else to the reference microcode: a miss in the
 // look-aside buffer, a page crossing, a device, a fault.
 
+// SAFETY: every host pointer here comes from Tlb.Read or Tlb.Write of the same op and is used at once; register offsets
+// come from the builder.
+
 internal static unsafe class Alu<TThread, TAlu, T, TFlags>
     where TThread : struct, IThreading
     where TAlu : struct, IAlu
@@ -325,9 +328,8 @@ internal static unsafe class Shift<TThread, T, TFlags>
         Wide.StoreRegister<T>(target, result);
         if (TFlags.Value)
         {
-            // OF is the sign of the original for a count of 1, and 0 (undefined) otherwise by the same formula's limit.
-            ulong overflow = count == 1 ? (ulong)Wide.Sign<T>(left) >> 63 : ShiftRules.RightOverflow<T>(left, result, count);
-            Set(s, result, (left >> (count - 1)) & 1, overflow);
+            // Chosen for a count of 1 only, where OF is the sign of the original.
+            Set(s, result, (left >> (count - 1)) & 1, (ulong)Wide.Sign<T>(left) >> 63);
         }
 
         return TThread.Go(s, op + 1);
@@ -361,13 +363,6 @@ internal static unsafe class Shift<TThread, T, TFlags>
         s->Flags = flags;
         s->Lazy = LazyKind.Explicit;
     }
-}
-
-/// <summary>Undefined results of shifts, one choice for fast and reference forms.</summary>
-internal static class ShiftRules
-{
-    public static ulong RightOverflow<T>(ulong left, ulong result, int count)
-        where T : unmanaged => 0;
 }
 
 /// <summary>Stack operations of 4 or 8 bytes where the stack is as wide and flat.</summary>
