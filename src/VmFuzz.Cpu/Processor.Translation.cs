@@ -27,35 +27,17 @@ public sealed unsafe partial class Processor
     private const ulong EntryAccessed = 0x20;
     private const ulong EntryDirty = 0x40;
     private const ulong EntryLarge = 0x80;
-    private const ulong EntryGlobal = 0x100;
     private const ulong EntryNx = 1UL << 63;
 
     /// <summary>Drops every cached translation and makes block links be looked up again.</summary>
+    /// <remarks>
+    /// INVLPG too: entries are kept in 4 KiB pieces, and it must drop a large page whole.
+    /// </remarks>
     public void FlushTlb()
     {
         CpuState* s = _state;
         new Span<ulong>(s->ReadTlb, CpuState.TlbSize * 6).Fill(ulong.MaxValue);
         NextGeneration();
-    }
-
-    /// <summary>Drops cached translations of one linear page.</summary>
-    public void FlushTlbPage(ulong linear)
-    {
-        CpuState* s = _state;
-        ulong page = linear & ~0xFFFUL;
-        int index = TlbIndex(linear);
-        Drop(s->ReadTlb, index, page);
-        Drop(s->WriteTlb, index, page);
-        Drop(s->FetchTlb, index, page);
-        NextGeneration();
-
-        static void Drop(ulong* tlb, int index, ulong page)
-        {
-            if ((tlb[index * 2] & ~0xFFFUL) == page)
-            {
-                tlb[index * 2] = ulong.MaxValue;
-            }
-        }
     }
 
     /// <summary>Drops cached write translations of all pages (before a digest or after a memory reset).</summary>

@@ -287,7 +287,6 @@ internal static unsafe class ControlRegisters
             return cpu.Exit();
         }
 
-        // Entries are kept in 4 KiB pieces, and one instruction drops a large page whole: drop everything.
         cpu.FlushTlb();
         return ExecResult.NextAndLook;
     }

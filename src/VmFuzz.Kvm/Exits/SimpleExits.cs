@@ -84,7 +84,7 @@ internal static class CacheExit
 
     public static ExitOutcome HandleInvlpg(Vcpu vcpu, in VmExit exit)
     {
-        vcpu.Processor.FlushTlbPage(exit.Qualification);
+        vcpu.Processor.FlushTlb();
         return ExitOutcome.RetireInstruction;
     }
 
