@@ -24,6 +24,10 @@ public struct SegmentState
 
     /// <summary>Whether the register can be used for an access.</summary>
     public readonly bool Usable => (Attributes & SegmentAttributes.Unusable) == 0;
+
+    /// <summary>Whether it is a usable, writable data segment that does not expand down: only its limit is left to check.</summary>
+    public readonly bool IsPlainData =>
+        (Attributes & (SegmentAttributes.Unusable | SegmentAttributes.S | 0xE)) == (SegmentAttributes.S | 2);
 }
 
 /// <summary>Base and limit of GDTR or IDTR.</summary>

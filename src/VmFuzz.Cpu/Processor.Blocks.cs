@@ -71,13 +71,6 @@ public sealed unsafe partial class Processor
     /// <inheritdoc/>
     public void OnCodePageChanged(int pageIndex) => DropPage(pageIndex);
 
-    internal static uint Bitness(ulong mode) => (mode & BlockMode.CodeMask) switch
-    {
-        0 => 16,
-        BlockMode.Code32 => 32,
-        _ => 64,
-    };
-
     private void InitializeBlocks()
     {
         _loopThreading = IsUnoptimized(typeof(Processor).Assembly);
@@ -173,8 +166,7 @@ public sealed unsafe partial class Processor
 
         s->Mode = mode | (UserMode ? BlockMode.User : 0);
 
-        static bool IsFlat(in SegmentState segment) => segment.Base == 0 && segment.Limit == uint.MaxValue
-            && (segment.Attributes & (SegmentAttributes.Unusable | SegmentAttributes.S | 0xE)) == (SegmentAttributes.S | 2);
+        static bool IsFlat(in SegmentState segment) => segment.Base == 0 && segment.Limit == uint.MaxValue && segment.IsPlainData;
     }
 
     /// <summary>Finds or decodes the block at RIP. Null: a fault or stop is noted.</summary>
@@ -257,7 +249,7 @@ public sealed unsafe partial class Processor
 
         Decoder decoder = _decoders[(int)(mode & BlockMode.CodeMask)];
         ulong toPageEnd = 4096 - (linear & 0xFFF);
-        ulong toLimit = (mode & BlockMode.Code64) != 0 ? ulong.MaxValue : (ulong)_state->Cs.Limit - rip + 1;
+        ulong toLimit = BytesToLimit(rip, mode);
         int available = (int)Math.Min(toPageEnd, toLimit);
         _reader.Set(host, available);
         decoder.IP = rip;
@@ -300,6 +292,10 @@ public sealed unsafe partial class Processor
         return block;
     }
 
+    // Bytes from RIP to the end of the code segment; RIP lies within.
+    private ulong BytesToLimit(ulong rip, ulong mode) =>
+        (mode & BlockMode.Code64) != 0 ? ulong.MaxValue : (ulong)_state->Cs.Limit - rip + 1;
+
     private Block* LimitFault()
     {
         RaiseFault(GuestFault.Gp());
@@ -315,9 +311,6 @@ public sealed unsafe partial class Processor
             return null;
         }
 
-        Span<byte> buffer = _crossing;
-        buffer.Fill(0xFF);
-        new ReadOnlySpan<byte>(host, first).CopyTo(buffer);
         if (second.Host == null)
         {
             Unimplemented($"code fetch from address 0x{second.Physical:x}, where there is no memory");
@@ -325,12 +318,13 @@ public sealed unsafe partial class Processor
         }
 
         // Fewer than 15 bytes lie before the boundary: with 15 the decoder would have had enough.
+        Span<byte> buffer = _crossing;
+        new ReadOnlySpan<byte>(host, first).CopyTo(buffer);
         new ReadOnlySpan<byte>(second.Host, 15 - first).CopyTo(buffer[first..]);
 
         fixed (byte* bytes = _crossing)
         {
-            ulong toLimit = (mode & BlockMode.Code64) != 0 ? ulong.MaxValue : (ulong)_state->Cs.Limit - rip + 1;
-            _reader.Set(bytes, (int)Math.Min(15, toLimit));
+            _reader.Set(bytes, (int)Math.Min(15, BytesToLimit(rip, mode)));
             decoder.IP = rip;
             decoder.Decode(out _decoded[0].Instruction);
         }
@@ -376,11 +370,24 @@ public sealed unsafe partial class Processor
 
     private void Emit(Block* block)
     {
+        if (_loopThreading)
+        {
+            Emit<LoopThreading>(block);
+        }
+        else
+        {
+            Emit<TailThreading>(block);
+        }
+    }
+
+    private void Emit<TThread>(Block* block)
+        where TThread : struct, IThreading
+    {
         int count = block->Count;
         Op* ops = Block.First(block);
         Op* op = ops;
         *op = default;
-        op->Handler = _loopThreading ? Ops<LoopThreading>.Head : Ops<TailThreading>.Head;
+        op->Handler = Ops<TThread>.Head;
         op->Immediate = count;
         op++;
         MarkNeededFlags(block);
@@ -397,13 +404,10 @@ public sealed unsafe partial class Processor
             offset += reference.Instruction.Length;
             int extra = 0;
             bool fast = reference.Row >= 0 && !_referenceOnly
-                && (_loopThreading
-                    ? Forms<LoopThreading>.TrySelect(reference.Instruction, block->Mode, _needFlags[i], op, out extra)
-                    : Forms<TailThreading>.TrySelect(reference.Instruction, block->Mode, _needFlags[i], op, out extra));
+                && Forms<TThread>.TrySelect(reference.Instruction, block->Mode, _needFlags[i], op, out extra);
             if (!fast)
             {
-                op->Handler = _loopThreading ? Ops<LoopThreading>.Reference : Ops<TailThreading>.Reference;
-                extra = 0;
+                op->Handler = Ops<TThread>.Reference;
             }
             else
             {
@@ -413,13 +417,13 @@ public sealed unsafe partial class Processor
             op++;
             for (int link = 0; link < extra; link++)
             {
-                op = EmitLink(block, ops, op, link == 0 ? block->Rip + (ulong)block->Bytes : reference.Instruction.NearBranchTarget);
+                op = EmitLink<TThread>(block, ops, op, link == 0 ? block->Rip + (ulong)block->Bytes : reference.Instruction.NearBranchTarget);
             }
         }
 
         if (!linked)
         {
-            op = EmitLink(block, ops, op, block->Rip + (ulong)block->Bytes);
+            op = EmitLink<TThread>(block, ops, op, block->Rip + (ulong)block->Bytes);
         }
 
         block->References = (Reference*)op;
@@ -430,15 +434,10 @@ public sealed unsafe partial class Processor
     }
 
     // A link is two ops: the first jumps, the second holds the target RIP.
-    private Op* EmitLink(Block* block, Op* ops, Op* op, ulong target)
+    private static Op* EmitLink<TThread>(Block* block, Op* ops, Op* op, ulong target)
+        where TThread : struct, IThreading
     {
-        ulong mask = (block->Mode & BlockMode.CodeMask) switch
-        {
-            0 => 0xFFFF,
-            BlockMode.Code32 => uint.MaxValue,
-            _ => ulong.MaxValue,
-        };
-        target &= mask;
+        target &= RipMask(block->Mode);
         op[0] = default;
         op[1] = default;
         op[0].Slot = (ushort)(op - ops);
@@ -446,9 +445,7 @@ public sealed unsafe partial class Processor
         bool samePage = block->Page >= 0 && (block->Rip & ~0xFFFUL) == (target & ~0xFFFUL)
             && (block->Physical & 0xFFF) == (block->Rip & 0xFFF);
         bool never = block->Page < 0 || (block->Mode & (BlockMode.OddLimit | BlockMode.Single)) != 0;
-        op[0].Handler = _loopThreading
-            ? never ? Ops<LoopThreading>.NoLink : samePage ? Ops<LoopThreading>.NearLink : Ops<LoopThreading>.FarLink
-            : never ? Ops<TailThreading>.NoLink : samePage ? Ops<TailThreading>.NearLink : Ops<TailThreading>.FarLink;
+        op[0].Handler = never ? Ops<TThread>.NoLink : samePage ? Ops<TThread>.NearLink : Ops<TThread>.FarLink;
         op[0].Displacement = -1;
         op[0].R0 = samePage ? (byte)1 : (byte)0;
         return op + 2;

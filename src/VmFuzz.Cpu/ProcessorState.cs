@@ -51,12 +51,7 @@ public sealed unsafe class ProcessorState : IStateful
         Row row = Rows[index];
         if (row.Offset < 0)
         {
-            BinaryPrimitives.WriteUInt64LittleEndian(destination, row.Offset switch
-            {
-                OffsetRFlags => _processor.RFlagsValue,
-                OffsetRetired => _processor.Retired,
-                _ => _processor.NmiPending ? 1UL : 0,
-            });
+            BinaryPrimitives.WriteUInt64LittleEndian(destination, WorkOut(row.Offset));
             return;
         }
 
@@ -72,14 +67,17 @@ public sealed unsafe class ProcessorState : IStateful
         {
             8 when offset >= 0 => *(ulong*)at,
             4 => *(uint*)at,
-            _ => offset switch
-            {
-                OffsetRFlags => _processor.RFlagsValue,
-                OffsetRetired => _processor.Retired,
-                _ => _processor.NmiPending ? 1UL : 0,
-            },
+            _ => WorkOut(offset),
         };
     }
+
+    // The fields that do not stand in the state as they are.
+    private ulong WorkOut(int offset) => offset switch
+    {
+        OffsetRFlags => _processor.RFlagsValue,
+        OffsetRetired => _processor.Retired,
+        _ => _processor.NmiPending ? 1UL : 0,
+    };
 
     /// <summary>Bytes that <see cref="Compare"/> needs for its copy.</summary>
     public static int CopyBytes { get; } = (Words.Length + BlockWords - 1) / BlockWords * BlockWords * 8;

@@ -44,13 +44,8 @@ internal sealed class BareAccelerator : IAccelerator
         }
     }
 
-    public void Poll(ulong retired)
+    public void BoundaryPassed()
     {
-        _machine.Clock.Events.RunDue(_machine.Clock.Now);
-        if (_machine.Processor.Door.NextDue <= retired)
-        {
-            _machine.TakeInputs(InputPoint.Boundary);
-        }
     }
 
     public void Apply(in Input input)

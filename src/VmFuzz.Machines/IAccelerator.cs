@@ -17,8 +17,8 @@ internal interface IAccelerator
     /// <summary>Runs until the machine has a reason to stop.</summary>
     void Run();
 
-    /// <summary>Called at a boundary: due events and inputs.</summary>
-    void Poll(ulong retired);
+    /// <summary>Due events ran and inputs were taken at a boundary: lines may have changed.</summary>
+    void BoundaryPassed();
 
     /// <summary>Applies an input.</summary>
     void Apply(in Input input);

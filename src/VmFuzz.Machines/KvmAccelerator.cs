@@ -35,11 +35,7 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
 
     IStateful[] IAccelerator.InnerComponents => [Vm, Vmx, Vmx.Host, Vcpu.Host, Vcpu];
 
-    void IAccelerator.Restored()
-    {
-        Vmx.Restored();
-        _machine.Processor.StateChanged();
-    }
+    void IAccelerator.Restored() => Vmx.Restored();
 
     bool IVmmHost.StopRequested
     {
@@ -61,11 +57,6 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
             switch (_vmm.Run())
             {
                 case VmmStop.Requested:
-                    if (Vcpu.StopRequested)
-                    {
-                        _machine.ApplyDeviceInput(new Input(InputKind.Stop));
-                    }
-
                     break;
                 case VmmStop.Halted:
                     _machine.RequestStop(new MachineStop(MachineStopKind.Halted, $"the guest halted and nothing can wake it, at RIP 0x{Vcpu.Rip:x}"));
@@ -85,29 +76,10 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
         }
     }
 
-    void IAccelerator.Poll(ulong retired)
-    {
-        _machine.Clock.Events.RunDue(_machine.Clock.Now);
-        if (_machine.Processor.Door.NextDue <= retired)
-        {
-            _machine.TakeInputs(InputPoint.Boundary);
-        }
+    void IAccelerator.BoundaryPassed() => _vmm.LinesChanged();
 
-        _vmm.LinesChanged();
-    }
-
-    void IAccelerator.Apply(in Input input)
-    {
-        switch (input.Kind)
-        {
-            case InputKind.Interrupt or InputKind.ConsoleByte or InputKind.Stop:
-                _machine.ApplyDeviceInput(input);
-                break;
-            default:
-                Vcpu.Apply(input);
-                break;
-        }
-    }
+    // The VCPU forwards what is the machine's.
+    void IAccelerator.Apply(in Input input) => Vcpu.Apply(input);
 
     void IAccelerator.Observe(IMachineObserver? observer) => Vcpu.Observer = observer;
 

@@ -75,6 +75,8 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     {
         Root.Restored();
         Processor.StateChanged();
+        _idleRetired = Processor.Retired;
+        _idleSince = Clock.Now;
     }
 
     /// <summary>Watches the run.</summary>
@@ -168,7 +170,13 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     public bool OnBoundary(ulong retired, out ulong nextLimit)
     {
         nextLimit = retired;
-        Root.Poll(retired);
+        Clock.Events.RunDue(Clock.Now);
+        if (Processor.Door.NextDue <= retired)
+        {
+            TakeInputs(InputPoint.Boundary);
+        }
+
+        Root.BoundaryPassed();
         if (_stop.Kind != MachineStopKind.None)
         {
             return false;
@@ -248,7 +256,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     public bool Idle()
     {
         ulong deadline = Clock.Events.NextDeadline;
-        if (_idleRetired != Processor.Retired || _idleSince > Clock.Now)
+        if (_idleRetired != Processor.Retired)
         {
             _idleRetired = Processor.Retired;
             _idleSince = Clock.Now;

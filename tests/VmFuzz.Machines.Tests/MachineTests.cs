@@ -72,6 +72,26 @@ public sealed class MachineTests
         Assert.Equal(4UL, machine.ConsoleLength);
     }
 
+    [Theory]
+    [InlineData(Accelerator.Bare)]
+    [InlineData(Accelerator.Kvm)]
+    public void Halt_UnderATimerThatIsMasked_EndsAfterTheSameTimeAgainAfterAReset(Accelerator accelerator)
+    {
+        // mov al, 0x34 / out 0x43, al / xor al, al / out 0x40, al / out 0x40, al / mov al, 0xff / out 0x21, al / sti / hlt
+        byte[] code = [0xB0, 0x34, 0xE6, 0x43, 0x30, 0xC0, 0xE6, 0x40, 0xE6, 0x40, 0xB0, 0xFF, 0xE6, 0x21, 0xFB, 0xF4];
+        byte[] rom = new byte[4096];
+        code.CopyTo(rom, 4096 - 16);
+        var options = new MachineOptions { Kind = MachineKind.Pc, Accelerator = accelerator, Images = [new MachineImage("bios", "rom", rom)] };
+        using Machine machine = Machine.Create(options, new NoInputs());
+        MachineStop first = machine.Run();
+        ulong time = machine.Clock.Now;
+        Assert.Equal(MachineStopKind.Halted, first.Kind);
+        Assert.InRange(time, 3_600_000_000_000UL, 3_601_000_000_000UL);
+        machine.Reset();
+        Assert.Equal(first, machine.Run());
+        Assert.Equal(time, machine.Clock.Now);
+    }
+
     [Fact]
     public void Pc_RomBelowOneMebibyte_IsTheEndOfTheImage()
     {

@@ -150,8 +150,7 @@ internal unsafe struct AddressSegmented<TMask> : IAddress
     {
         ulong offset = Wide.Cut<TMask>(Address64.Linear(s, op, bytes));
         SegmentState* segment = &s->Es + op->Segment;
-        bool plain = (segment->Attributes & (SegmentAttributes.Unusable | SegmentAttributes.S | 0xE)) == (SegmentAttributes.S | 2);
-        return plain && offset + (ulong)(bytes - 1) <= segment->Limit ? (uint)(segment->Base + offset) : ulong.MaxValue;
+        return segment->IsPlainData && offset + (ulong)(bytes - 1) <= segment->Limit ? (uint)(segment->Base + offset) : ulong.MaxValue;
     }
 }
 

@@ -76,7 +76,7 @@ internal static unsafe class AluMemory<TThread, TAlu, T, TAddress>
         byte* at = Tlb.Read(s, TAddress.Linear(s, op, sizeof(T)), sizeof(T));
         if (at == null)
         {
-            return SlowTail<TThread>.Go(s, op);
+            return Ops<TThread>.RunReference(s, op);
         }
 
         byte* target = (byte*)s + op->R0;
@@ -100,7 +100,7 @@ internal static unsafe class AluMemory<TThread, TAlu, T, TAddress>
         byte* at = TAlu.Writes ? Tlb.Write(s, linear, sizeof(T)) : Tlb.Read(s, linear, sizeof(T));
         if (at == null)
         {
-            return SlowTail<TThread>.Go(s, op);
+            return Ops<TThread>.RunReference(s, op);
         }
 
         Do(s, at, Wide.Load<T>((byte*)s + op->R1));
@@ -115,7 +115,7 @@ internal static unsafe class AluMemory<TThread, TAlu, T, TAddress>
         byte* at = TAlu.Writes ? Tlb.Write(s, linear, sizeof(T)) : Tlb.Read(s, linear, sizeof(T));
         if (at == null)
         {
-            return SlowTail<TThread>.Go(s, op);
+            return Ops<TThread>.RunReference(s, op);
         }
 
         Do(s, at, (ulong)op->Immediate);
@@ -133,14 +133,6 @@ internal static unsafe class AluMemory<TThread, TAlu, T, TAddress>
             Wide.Store<T>(at, result);
         }
     }
-}
-
-/// <summary>The slow path in tail position, so that handlers need no frame.</summary>
-internal static unsafe class SlowTail<TThread>
-    where TThread : struct, IThreading
-{
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Op* Go(CpuState* s, Op* op) => Ops<TThread>.RunReference(s, op);
 }
 
 internal static unsafe class Move<TThread, T>
@@ -174,7 +166,7 @@ internal static unsafe class MoveMemory<TThread, T, TAddress>
         byte* at = Tlb.Read(s, TAddress.Linear(s, op, sizeof(T)), sizeof(T));
         if (at == null)
         {
-            return SlowTail<TThread>.Go(s, op);
+            return Ops<TThread>.RunReference(s, op);
         }
 
         Wide.StoreRegister<T>((byte*)s + op->R0, Wide.Load<T>(at));
@@ -187,7 +179,7 @@ internal static unsafe class MoveMemory<TThread, T, TAddress>
         byte* at = Tlb.Write(s, TAddress.Linear(s, op, sizeof(T)), sizeof(T));
         if (at == null)
         {
-            return SlowTail<TThread>.Go(s, op);
+            return Ops<TThread>.RunReference(s, op);
         }
 
         Wide.Store<T>(at, Wide.Load<T>((byte*)s + op->R1));
@@ -200,7 +192,7 @@ internal static unsafe class MoveMemory<TThread, T, TAddress>
         byte* at = Tlb.Write(s, TAddress.Linear(s, op, sizeof(T)), sizeof(T));
         if (at == null)
         {
-            return SlowTail<TThread>.Go(s, op);
+            return Ops<TThread>.RunReference(s, op);
         }
 
         Wide.Store<T>(at, (ulong)op->Immediate);
@@ -238,7 +230,7 @@ internal static unsafe class ExtendMemory<TThread, TFrom, TTo, TSigned, TAddress
         byte* at = Tlb.Read(s, TAddress.Linear(s, op, sizeof(TFrom)), sizeof(TFrom));
         if (at == null)
         {
-            return SlowTail<TThread>.Go(s, op);
+            return Ops<TThread>.RunReference(s, op);
         }
 
         ulong value = Wide.Load<TFrom>(at);
@@ -373,30 +365,22 @@ internal static unsafe class Stack<TThread, T>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static Op* PushReg(CpuState* s, Op* op)
     {
-        ulong top = Wide.Cut<T>(s->Gpr[(int)Gpr.Rsp] - (ulong)sizeof(T));
-        byte* at = Tlb.Write(s, top, sizeof(T));
-        if (at == null)
+        if (!Push(s, Wide.Load<T>((byte*)s + op->R0)))
         {
-            return SlowTail<TThread>.Go(s, op);
+            return Ops<TThread>.RunReference(s, op);
         }
 
-        Wide.Store<T>(at, Wide.Load<T>((byte*)s + op->R0));
-        s->Gpr[(int)Gpr.Rsp] = top;
         return TThread.Go(s, op + 1);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static Op* PushImm(CpuState* s, Op* op)
     {
-        ulong top = Wide.Cut<T>(s->Gpr[(int)Gpr.Rsp] - (ulong)sizeof(T));
-        byte* at = Tlb.Write(s, top, sizeof(T));
-        if (at == null)
+        if (!Push(s, (ulong)op->Immediate))
         {
-            return SlowTail<TThread>.Go(s, op);
+            return Ops<TThread>.RunReference(s, op);
         }
 
-        Wide.Store<T>(at, (ulong)op->Immediate);
-        s->Gpr[(int)Gpr.Rsp] = top;
         return TThread.Go(s, op + 1);
     }
 
@@ -407,7 +391,7 @@ internal static unsafe class Stack<TThread, T>
         byte* at = Tlb.Read(s, top, sizeof(T));
         if (at == null)
         {
-            return SlowTail<TThread>.Go(s, op);
+            return Ops<TThread>.RunReference(s, op);
         }
 
         ulong value = Wide.Load<T>(at);
@@ -420,15 +404,11 @@ internal static unsafe class Stack<TThread, T>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static Op* Call(CpuState* s, Op* op)
     {
-        ulong top = Wide.Cut<T>(s->Gpr[(int)Gpr.Rsp] - (ulong)sizeof(T));
-        byte* at = Tlb.Write(s, top, sizeof(T));
-        if (at == null)
+        if (!Push(s, (ulong)op->Immediate))
         {
-            return SlowTail<TThread>.Go(s, op);
+            return Ops<TThread>.RunReference(s, op);
         }
 
-        Wide.Store<T>(at, (ulong)op->Immediate);
-        s->Gpr[(int)Gpr.Rsp] = top;
         return TThread.Go(s, op + 3);
     }
 
@@ -440,19 +420,35 @@ internal static unsafe class Stack<TThread, T>
         byte* at = Tlb.Read(s, top, sizeof(T));
         if (at == null)
         {
-            return SlowTail<TThread>.Go(s, op);
+            return Ops<TThread>.RunReference(s, op);
         }
 
         ulong target = Wide.Load<T>(at);
-        Op* next = Branches.Find<T>(s, target);
+        Op* next = Branches.Find(s, target);
         if (next == null)
         {
-            return SlowTail<TThread>.Go(s, op);
+            return Ops<TThread>.RunReference(s, op);
         }
 
         s->Gpr[(int)Gpr.Rsp] = Wide.Cut<T>(top + (ulong)sizeof(T));
         s->Gpr[CpuState.RipSlot] = target;
         return TThread.Go(s, next);
+    }
+
+    // False: the slow path must do it, and nothing has changed.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static bool Push(CpuState* s, ulong value)
+    {
+        ulong top = Wide.Cut<T>(s->Gpr[(int)Gpr.Rsp] - (ulong)sizeof(T));
+        byte* at = Tlb.Write(s, top, sizeof(T));
+        if (at == null)
+        {
+            return false;
+        }
+
+        Wide.Store<T>(at, value);
+        s->Gpr[(int)Gpr.Rsp] = top;
+        return true;
     }
 }
 
@@ -461,8 +457,7 @@ internal static unsafe class Branches
 {
     /// <summary>The block at an indirect target, if the cache knows it; the reference form checks the others.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Op* Find<T>(CpuState* s, ulong target)
-        where T : unmanaged
+    public static Op* Find(CpuState* s, ulong target)
     {
         JumpEntry* entry = Processor.JumpSlot(s, target);
         return entry->Rip == target && entry->Mode == s->Mode && entry->Generation == s->Generation ? entry->Target : null;
