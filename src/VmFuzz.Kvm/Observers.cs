@@ -11,7 +11,7 @@ public interface IVirtualTime
     void Charge(ulong nanoseconds);
 }
 
-/// <summary>One pass into the guest, as the trace shows it.</summary>
+/// <summary>One pass into the guest, as the trace shows it. Which controls changed an observer sees in the VMCS.</summary>
 /// <param name="Vcpu">Index of the VCPU.</param>
 /// <param name="Rip">Where the guest goes on.</param>
 /// <param name="Injected">The entry's interruption information; bit 31 clear when nothing is injected.</param>
@@ -19,9 +19,6 @@ public interface IVirtualTime
 /// <param name="InstructionLength">Its instruction length.</param>
 /// <param name="Launch">VMLAUNCH rather than VMRESUME.</param>
 /// <param name="Emulates">The pass emulates instead of entering.</param>
-/// <param name="ControlsChanged">Bits by which the primary processor-based controls differ from the last entry.</param>
-/// <param name="PrimaryControls">The primary processor-based controls.</param>
-/// <param name="EntryControls">The entry controls.</param>
 public readonly record struct EntryRecord(
     int Vcpu,
     ulong Rip,
@@ -29,10 +26,7 @@ public readonly record struct EntryRecord(
     uint ErrorCode,
     uint InstructionLength,
     bool Launch,
-    bool Emulates,
-    uint ControlsChanged,
-    uint PrimaryControls,
-    uint EntryControls);
+    bool Emulates);
 
 /// <summary>Watches the run path; the recorder implements it. Costs one test when absent.</summary>
 public interface IKvmObserver

@@ -12,7 +12,6 @@ public sealed unsafe partial class VmxVcpu
     private EntryOutcome _outcome;
     private ulong _hostStack;
     private ulong _debugCtlBefore;
-    private uint _tracedPrimary;
     private bool _nmiKnownUnmasked;
     private bool _softNmiBlocked;
     private ulong _softNmiEntry;
@@ -304,26 +303,19 @@ public sealed unsafe partial class VmxVcpu
     // S49: before the entry, for every pass.
     private void TraceEntry()
     {
-        if (!_vcpu.Path.Runs(Row.S49, _vcpu))
+        if (_vcpu.Observer is not { } observer || !_vcpu.Path.Runs(Row.S49, _vcpu))
         {
             return;
         }
 
-        // What was traced last is state of the run path, whether anybody watches or not.
-        uint primary = (uint)_vmcs[VmcsField.PrimaryControls];
-        uint changed = primary ^ _tracedPrimary;
-        _tracedPrimary = primary;
-        _vcpu.Observer?.OnEntry(_vcpu, new EntryRecord(
+        observer.OnEntry(_vcpu, new EntryRecord(
             _vcpu.Index,
             (_available & RipBit) != 0 ? _rip : _vmcs[VmcsField.GuestRip],
             new InterruptionInfo((uint)_vmcs[VmcsField.EntryInterruptionInfo]),
             (uint)_vmcs[VmcsField.EntryExceptionErrorCode],
             (uint)_vmcs[VmcsField.EntryInstructionLength],
             !Launched,
-            EmulationRequired,
-            changed,
-            primary,
-            (uint)_vmcs[VmcsField.EntryControls]));
+            EmulationRequired));
     }
 
     // S73 (vmx_complete_atomic_exit), S96.

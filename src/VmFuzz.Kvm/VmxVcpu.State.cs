@@ -10,7 +10,7 @@ public sealed unsafe partial class VmxVcpu
     [
         ("gprs", 128), ("cr2", 8), ("dr6", 8), ("dr7", 8), ("xcr0", 8), ("msrs", GuestSwitch.MsrCount * 8),
         ("debug", 32), ("fpu", GuestSwitch.FpuBytes), ("hostMsrs", GuestSwitch.MsrCount * 8), ("hostFpu", GuestSwitch.FpuBytes),
-        ("hostDebug", 32), ("loaded", 8), ("nmi", 8), ("tracedPrimary", 8), ("hostStack", 8), ("hostXcr0", 8),
+        ("hostDebug", 32), ("loaded", 8), ("nmi", 8), ("hostStack", 8), ("hostXcr0", 8),
         ("softNmiTime", 8), ("rip", 8),
     ];
 
@@ -75,10 +75,9 @@ public sealed unsafe partial class VmxVcpu
             11 => (host.GuestMsrsLoaded ? 1UL : 0) | (host.GuestFpuLoaded ? 2UL : 0) | (host.GuestXcr0Loaded ? 4UL : 0)
                 | (host.GuestDebugLoaded ? 8UL : 0) | (FpuActive ? 16UL : 0),
             12 => (_nmiKnownUnmasked ? 1UL : 0) | (_softNmiBlocked ? 2UL : 0),
-            13 => _tracedPrimary,
-            14 => _hostStack,
-            15 => host.Xcr0,
-            17 => (_available & RipBit) != 0 ? _rip : _vmcs[VmcsField.GuestRip],
+            13 => _hostStack,
+            14 => host.Xcr0,
+            16 => (_available & RipBit) != 0 ? _rip : _vmcs[VmcsField.GuestRip],
             _ => _softNmiBlockedTime,
         };
     }
@@ -103,10 +102,9 @@ public sealed unsafe partial class VmxVcpu
                 _nmiKnownUnmasked = (value & 1) != 0;
                 _softNmiBlocked = (value & 2) != 0;
                 break;
-            case 13: _tracedPrimary = (uint)value; break;
-            case 14: _hostStack = value; break;
-            case 15: host.Xcr0 = value; break;
-            case 17: Rip = value; break;
+            case 13: _hostStack = value; break;
+            case 14: host.Xcr0 = value; break;
+            case 16: Rip = value; break;
             default: _softNmiBlockedTime = value; break;
         }
     }
