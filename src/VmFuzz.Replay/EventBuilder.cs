@@ -18,7 +18,7 @@ public abstract class EventBuilder : IMachineObserver
     private readonly byte[] _console = new byte[4096];
     private readonly ControlTracker? _controls;
     private int _consoleCount;
-    private ulong _exits;
+    private ulong _digests;
 
     /// <summary>Starts to watch a machine.</summary>
     protected EventBuilder(Machine machine)
@@ -43,7 +43,6 @@ public abstract class EventBuilder : IMachineObserver
     /// <inheritdoc/>
     public void OnInput(InputPoint point, in Position at, in Input input)
     {
-        FlushConsole();
         TraceEvent e = Begin(TraceEventKind.Input, at.Vcpu, at.Retired);
         e.InputPoint = point;
         e.Ordinal = at.Ordinal;
@@ -58,7 +57,6 @@ public abstract class EventBuilder : IMachineObserver
     /// <inheritdoc/>
     public void OnDelivered(in GuestEvent delivered, ulong returnRip)
     {
-        FlushConsole();
         TraceEvent e = Begin(TraceEventKind.Delivered);
         e.InterruptionInfo = delivered.Information;
         e.ErrorCode = delivered.HasErrorCode ? delivered.ErrorCode : 0;
@@ -71,7 +69,6 @@ public abstract class EventBuilder : IMachineObserver
     /// <inheritdoc/>
     public void OnEntry(Vcpu vcpu, in EntryRecord entry)
     {
-        FlushConsole();
         TraceEvent e = Begin(TraceEventKind.Entry);
         e.EntryFlags = entry.Emulates ? TraceEntryFlags.Emulated : 0;
         if (entry.Injected.Valid)
@@ -89,7 +86,6 @@ public abstract class EventBuilder : IMachineObserver
     /// <inheritdoc/>
     public void OnExit(Vcpu vcpu, in VmExit exit, ulong rip)
     {
-        FlushConsole();
         TraceEvent e = Begin(TraceEventKind.Exit);
         e.Rip = rip;
         e.ExitReason = exit.Reason;
@@ -119,7 +115,6 @@ public abstract class EventBuilder : IMachineObserver
     /// <inheritdoc/>
     public void OnInjected(Vcpu vcpu, InterruptionInfo info, uint errorCode, bool again)
     {
-        FlushConsole();
         TraceEvent e = Begin(TraceEventKind.Injected);
         e.InterruptionInfo = info.Value;
         e.ErrorCode = info.ErrorCodeValid ? errorCode : 0;
@@ -132,7 +127,6 @@ public abstract class EventBuilder : IMachineObserver
     /// <inheritdoc/>
     public void OnUserspaceExit(Vcpu vcpu, KvmExitReason reason, int result)
     {
-        FlushConsole();
         TraceEvent e = Begin(TraceEventKind.UserspaceExit);
         e.UserspaceReason = (uint)reason;
         e.Errno = result;
@@ -161,7 +155,6 @@ public abstract class EventBuilder : IMachineObserver
     /// <inheritdoc/>
     public void OnRequest(Vcpu vcpu, Request request, bool served)
     {
-        FlushConsole();
         TraceEvent e = Begin(TraceEventKind.Request);
         e.RequestNumber = (uint)request;
         e.RequestPhase = served ? TraceRequestPhase.Served : TraceRequestPhase.Raised;
@@ -181,7 +174,6 @@ public abstract class EventBuilder : IMachineObserver
     /// <inheritdoc/>
     public void OnFirstAccess(bool isPort, ulong address, bool write)
     {
-        FlushConsole();
         TraceEvent e = Begin(TraceEventKind.FirstAccess);
         e.Rip = Machine.Processor.Rip;
         e.Space = isPort ? TraceSpace.Port : TraceSpace.Mmio;
@@ -193,7 +185,6 @@ public abstract class EventBuilder : IMachineObserver
     /// <inheritdoc/>
     public void OnSync()
     {
-        FlushConsole();
         TraceEvent e = Begin(TraceEventKind.Sync);
         e.Digest = TakeDigest();
         Emit(e);
@@ -202,7 +193,6 @@ public abstract class EventBuilder : IMachineObserver
     /// <inheritdoc/>
     public void OnEnd(in MachineStop stop)
     {
-        FlushConsole();
         TraceEvent e = Begin(TraceEventKind.End);
         e.Digest = TakeDigest() + new StateTracker(Machine.InnerComponents).Digest;
         Machine.Processor.FlushWriteTlb();
@@ -223,11 +213,11 @@ public abstract class EventBuilder : IMachineObserver
     protected abstract void Emit(TraceEvent made);
 
     /// <summary>Digest of everything now; every 4096 times it is checked against a full computation.</summary>
-    private protected ulong TakeDigest()
+    private ulong TakeDigest()
     {
         Machine.DigestTaken();
         Tracker.Update();
-        if ((++_exits & 4095) == 0 && Tracker.Digest != Tracker.FullDigest())
+        if ((++_digests & 4095) == 0 && Tracker.Digest != Tracker.FullDigest())
         {
             DigestBroken = true;
         }
@@ -235,18 +225,20 @@ public abstract class EventBuilder : IMachineObserver
         return Tracker.Digest;
     }
 
-    private protected TraceEvent Begin(TraceEventKind kind) =>
+    // What the guest printed before an event stands before it.
+    private TraceEvent Begin(TraceEventKind kind) =>
         Begin(kind, Machine.Processor.Index, Machine.Processor.Retired);
 
-    private protected TraceEvent Begin(TraceEventKind kind, int vcpu, ulong retired)
+    private TraceEvent Begin(TraceEventKind kind, int vcpu, ulong retired)
     {
+        FlushConsole();
         TraceEvent e = _event.Clear(kind);
         e.Vcpu = vcpu;
         e.Retired = retired;
         return e;
     }
 
-    private protected void FlushConsole()
+    private void FlushConsole()
     {
         if (_consoleCount == 0)
         {
