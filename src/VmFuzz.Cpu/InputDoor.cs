@@ -13,7 +13,7 @@ public interface IInputObserver
 /// <summary>
 /// The door of one VCPU: knows the position, counts consultations, keeps the running hash of what came in.
 /// </summary>
-public sealed class InputDoor : IStateful
+public sealed class InputDoor : IStateful, ICopiedState
 {
     private static readonly ImmutableArray<StateField> FieldTable =
     [
@@ -116,6 +116,25 @@ public sealed class InputDoor : IStateful
             default:
                 _ordinal = value;
                 break;
+        }
+    }
+
+    /// <inheritdoc/>
+    public IStateCopy CopyState() => new Copied(this);
+
+    private sealed class Copied(InputDoor door) : IStateCopy
+    {
+        private readonly ulong _count = door.Count;
+        private readonly ulong _hash = door.Hash;
+        private readonly ulong _countedAt = door._countedAt;
+        private readonly ulong _ordinal = door._ordinal;
+
+        public void Restore()
+        {
+            door.Count = _count;
+            door.Hash = _hash;
+            door._countedAt = _countedAt;
+            door._ordinal = _ordinal;
         }
     }
 }

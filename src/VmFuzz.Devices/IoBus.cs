@@ -129,6 +129,11 @@ public sealed class IoBus : IBus
     /// <summary>Sets the counters to 0 and forgets which accesses were reported.</summary>
     public void ForgetFloating()
     {
+        if ((FloatingPortAccesses | FloatingMmioAccesses) == 0)
+        {
+            return;
+        }
+
         FloatingPortAccesses = 0;
         FloatingMmioAccesses = 0;
         Array.Clear(_portSeen);

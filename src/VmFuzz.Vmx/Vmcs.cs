@@ -13,14 +13,15 @@ namespace VmFuzz.Vmx;
 /// The indexer is the implementation's own access: no existence or access-type checks; values are cut to the field's
 /// width. VMREAD and VMWRITE are <see cref="VmxUnit.VmRead"/> and <see cref="VmxUnit.VmWrite"/>.
 /// </remarks>
-public sealed unsafe class Vmcs : IStateful, IDisposable
+public sealed unsafe partial class Vmcs : IStateful, ICopiedState, IDisposable
 {
     internal const int DirtyWords = VmcsFieldInfo.SlotCount / 64;
 
-    // Behind the values: the dirty words, the touched words, and a bit for each dirty word that is not 0, and
-    // the same for the touched ones.
-    private const int DirtySummary = VmcsFieldInfo.SlotCount + (2 * DirtyWords);
+    // Behind the values: the words of dirty, touched and moved bits, and for each of the three a word with a bit for
+    // each of its words that is not 0.
+    private const int DirtySummary = VmcsFieldInfo.SlotCount + (3 * DirtyWords);
     private const int TouchedSummary = DirtySummary + 1;
+    private const int MovedSummary = DirtySummary + 2;
     private const ushort LaunchedId = 0xF000;
 
     private static readonly ImmutableArray<StateField> StateFields = [.. MakeFields()];
@@ -33,7 +34,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     public Vmcs(int vcpu = 0)
     {
         _vcpu = vcpu;
-        _values = (ulong*)NativeMemory.AllocZeroed((TouchedSummary + 1) * sizeof(ulong));
+        _values = (ulong*)NativeMemory.AllocZeroed((MovedSummary + 1) * sizeof(ulong));
         MarkAllDirty();
     }
 
@@ -106,7 +107,10 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     /// <summary>One word of dirty bits: fields changed since <see cref="ClearDirty"/>.</summary>
     internal ulong Dirty(int word) => _values[VmcsFieldInfo.SlotCount + word];
 
-    /// <summary>The fields are checked. What was dirty stays known as touched until somebody takes it.</summary>
+    /// <summary>
+    /// The fields are checked. What was dirty stays known as touched until somebody takes it, and as moved until a copy
+    /// is restored.
+    /// </summary>
     internal void ClearDirty()
     {
         ulong* dirty = _values + VmcsFieldInfo.SlotCount;
@@ -114,10 +118,12 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
         {
             int i = System.Numerics.BitOperations.TrailingZeroCount(words);
             dirty[DirtyWords + i] |= dirty[i];
+            dirty[(2 * DirtyWords) + i] |= dirty[i];
             dirty[i] = 0;
         }
 
         _values[TouchedSummary] |= _values[DirtySummary];
+        _values[MovedSummary] |= _values[DirtySummary];
         _values[DirtySummary] = 0;
     }
 
