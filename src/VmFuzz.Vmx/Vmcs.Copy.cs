@@ -58,6 +58,7 @@ public sealed unsafe partial class Vmcs
             {
                 VmcsFieldGroup group = (VmcsFieldGroup)(word & 3);
                 _vmcs.ControlsVersion += group == VmcsFieldGroup.Control ? 1UL : 0;
+                _vmcs.GuestVersion += group == VmcsFieldGroup.Guest ? 1UL : 0;
                 _vmcs.HostVersion += group == VmcsFieldGroup.Host ? 1UL : 0;
             }
         }

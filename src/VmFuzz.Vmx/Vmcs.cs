@@ -47,6 +47,11 @@ public sealed unsafe partial class Vmcs : IStateful, ICopiedState, IDisposable
     /// <summary>Moves whenever a host-state field changes.</summary>
     internal ulong HostVersion { get; private set; } = 1;
 
+    /// <summary>
+    /// Moves whenever a guest-state field changes, but for those that nearly every exit changes (<see cref="IsRestless"/>).
+    /// </summary>
+    internal ulong GuestVersion { get; private set; } = 1;
+
     /// <summary>Version of the host's registers at the last entry whose checks all held.</summary>
     internal ulong CheckedHostVersion { get; set; }
 
@@ -68,9 +73,19 @@ public sealed unsafe partial class Vmcs : IStateful, ICopiedState, IDisposable
                 AddDirty(slot >> 6, 1UL << (slot & 63));
                 ControlsVersion += ((uint)field & 0xC00) == 0 ? 1UL : 0;
                 HostVersion += ((uint)field & 0xC00) == 0xC00 ? 1UL : 0;
+                GuestVersion += ((uint)field & 0xC00) == 0x800 && !IsRestless(field) ? 1UL : 0;
             }
         }
     }
+
+    /// <summary>Guest state that execution alone changes: RSP, RIP, RFLAGS, blocking, activity, pending debug exceptions.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static bool IsRestless(VmcsField field) =>
+        field is VmcsField.GuestRsp or VmcsField.GuestRip or VmcsField.GuestRflags or VmcsField.GuestPendingDebug
+            or VmcsField.GuestInterruptibility or VmcsField.GuestActivity;
+
+    /// <summary>Guest state was stored into the slots.</summary>
+    internal void MoveGuestVersion() => GuestVersion++;
 
     /// <summary>Whether all bits of a mask are set in a field.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -168,6 +183,7 @@ public sealed unsafe partial class Vmcs : IStateful, ICopiedState, IDisposable
         _values[DirtySummary] = (1UL << DirtyWords) - 1;
         ControlsVersion++;
         HostVersion++;
+        GuestVersion++;
     }
 
     /// <summary>Copies every field and the launch state.</summary>

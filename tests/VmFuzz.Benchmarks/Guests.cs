@@ -63,6 +63,8 @@ internal sealed class NoInputs : IInputSource
 
     public ulong NextDue(int vcpu, ulong retired) => ulong.MaxValue;
 
+    public ulong QuietUntil(int vcpu, ulong retired) => ulong.MaxValue;
+
     public bool TryTake(InputPoint point, in Position at, out Input input)
     {
         input = default;
