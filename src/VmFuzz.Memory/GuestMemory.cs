@@ -255,6 +255,17 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
     /// <inheritdoc/>
     public bool TryRead(Gpa address, Span<byte> destination)
     {
+        if ((int)(address.Value & 0xFFF) + destination.Length <= Gpa.PageSize && destination.Length != 0)
+        {
+            if (!TryGetPage(address.Value, out PageRef only))
+            {
+                return false;
+            }
+
+            new ReadOnlySpan<byte>(only.Host + (address.Value & 0xFFF), destination.Length).CopyTo(destination);
+            return true;
+        }
+
         if (!IsBacked(address.Value, destination.Length, write: false))
         {
             return false;
