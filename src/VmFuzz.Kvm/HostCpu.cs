@@ -325,8 +325,20 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
             case 8:
                 GuestTime = value;
                 break;
-            default:
+            case 9:
                 TaskPriority = (byte)value;
+                break;
+            case 10:
+                PreemptCount = (int)value;
+                break;
+            case 11:
+                SrcuDepth = (int)value;
+                break;
+            case 12:
+                LoadDepth = (int)value;
+                break;
+            default:
+                InterruptsEnabled = value != 0;
                 break;
         }
     }
@@ -342,7 +354,11 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
         6 => SignalMask,
         7 => _vectorsRun,
         8 => GuestTime,
-        _ => TaskPriority,
+        9 => TaskPriority,
+        10 => (ulong)PreemptCount,
+        11 => (ulong)SrcuDepth,
+        12 => (ulong)LoadDepth,
+        _ => InterruptsEnabled ? 1UL : 0,
     };
 
     private static StateField[] MakeFields() =>
@@ -350,6 +366,7 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
         new(0, "pending0", 8), new(1, "pending1", 8), new(2, "pending2", 8), new(3, "pending3", 8),
         new(4, "signalPending", 8), new(5, "needResched", 8), new(6, "signalMask", 8), new(7, "vectorsRun", 8),
         new(8, "guestTime", 8), new(9, "taskPriority", 8),
+        new(10, "preemptCount", 8), new(11, "srcuDepth", 8), new(12, "loadDepth", 8), new(13, "interruptsEnabled", 8),
     ];
 
     private sealed class Copied(HostCpu host) : IStateCopy
