@@ -6,15 +6,16 @@ using VmFuzz.Machines;
 // dotnet run -c Release --project tests/VmFuzz.Benchmarks [-- ROUNDS [PART OF A NAME]...]
 int rounds = args.Length > 0 ? int.Parse(args[0], CultureInfo.InvariantCulture) : 9;
 const ulong Exits = CpuidLoop.Exits;
+const string Plain = "exit + handler + checked entry";
 
 Case[] cases =
 [
-    new Case("exit + handler + checked entry", "CPUID exit", static () => CpuidLoop.Run(level: null), 150),
-    new Case("the same, recorded", "CPUID exit", static () => CpuidLoop.Run(level: 1)),
-    new Case("the same, recorded, level 0", "CPUID exit", static () => CpuidLoop.Run(level: 0)),
-    new Case("the same, replayed", "CPUID exit", Prepared(static () => Replays.Create(Exits))),
-    new Case("the same, with probes", "CPUID exit", Prepared(static () => CpuidLoop.Probed(ProbeKind.Block))),
-    new Case("the same, with probes for pairs", "CPUID exit", Prepared(static () => CpuidLoop.Probed(ProbeKind.Pair))),
+    new Case(Plain, "CPUID exit", static () => CpuidLoop.Run(level: null), 150),
+    new Case("the same, recorded", "CPUID exit", static () => CpuidLoop.Run(level: 1), Base: Plain),
+    new Case("the same, recorded, level 0", "CPUID exit", static () => CpuidLoop.Run(level: 0), Base: Plain),
+    new Case("the same, replayed", "CPUID exit", Prepared(static () => Replays.Create(Exits)), Base: Plain),
+    new Case("the same, with probes", "CPUID exit", Prepared(static () => CpuidLoop.Probed(ProbeKind.Block)), Base: Plain),
+    new Case("the same, with probes for pairs", "CPUID exit", Prepared(static () => CpuidLoop.Probed(ProbeKind.Pair)), Base: Plain),
     new Case("merge of a map of 16 Ki", "merge", Prepared(static () => CpuidLoop.Scan())),
     new Case("userspace exit, floating port", "OUT exit", RunOut),
     new Case("reset, one dirty page", "reset", Prepared(static () => Resets.Create(Accelerator.Bare, 1)), 1000),
