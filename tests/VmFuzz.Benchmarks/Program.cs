@@ -1,6 +1,7 @@
 using System.Globalization;
 using VmFuzz.Benchmarks;
 using VmFuzz.Coverage;
+using VmFuzz.Fuzzing;
 using VmFuzz.Machines;
 
 // dotnet run -c Release --project tests/VmFuzz.Benchmarks [-- ROUNDS]
@@ -16,6 +17,10 @@ Harness.Run(
     new Case("the same, with probes", "CPUID exit", CpuidLoop.Probed(ProbeKind.Block)),
     new Case("the same, with probes for pairs", "CPUID exit", CpuidLoop.Probed(ProbeKind.Pair)),
     new Case("merge of a map of 16 Ki", "merge", CpuidLoop.Scan()),
+    new Case("campaign overhead, exit handlers", "execution", Campaigns.Create(FuzzTarget.ExitHandlers, FuzzMode.Full), 3000),
+    new Case("campaign overhead, VMCS entries", "execution", Campaigns.Create(FuzzTarget.VmcsEntry, FuzzMode.Full), 3000),
+    new Case("campaign overhead, guest code", "execution", Campaigns.Create(FuzzTarget.GuestCode, FuzzMode.Full), 3000),
+    new Case("campaign overhead, bytes only", "execution", Campaigns.Create(FuzzTarget.ExitHandlers, FuzzMode.Coverage)),
     new Case("userspace exit, floating port", "OUT exit", RunOut),
     new Case("reset, one dirty page", "reset", Resets.Create(), 1000),
     new Case("tier 0, arithmetic loop", "instruction", () => RunLoop(Accelerator.Bare)),
