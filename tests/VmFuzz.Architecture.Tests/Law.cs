@@ -29,7 +29,7 @@ internal sealed record Layer(string Name, ImmutableArray<string> Projects, Immut
         new("VmFuzz.Trace", ["VmFuzz.Arch"], ["System.IO.Hashing"]),
         new("VmFuzz.Replay", Replay, []),
         new("VmFuzz.Coverage", [], ["Mono.Cecil"]),
-        new("VmFuzz.Fuzzing", ["VmFuzz.Replay", .. Replay], ["Iced"]),
+        new("VmFuzz.Fuzzing", ["VmFuzz.Replay", "VmFuzz.Coverage", .. Replay], ["Iced"]),
         new("VmFuzz.Testing", Testing, ["FsCheck", "FSharp.Core", "Iced"]),
         new("vmfuzz", ["VmFuzz.Testing", .. Testing], ["Iced", "Spectre.Console", "System.CommandLine"], Ambient: true),
     ];
