@@ -29,6 +29,8 @@ internal static class CommandTree
         root.Add(Record(host, help));
         root.Add(Replay(host, help));
         root.Add(Trace(host, help));
+        root.Add(FuzzCommands.Fuzz(host, help));
+        root.Add(FuzzCommands.Worker(host));
         root.Add(DoctorOf(host, help));
         foreach (Option option in root.Options)
         {
