@@ -80,6 +80,33 @@ internal sealed class CampaignDirectory : IDisposable
         }
     }
 
+    /// <summary>Locks a campaign that is only looked at.</summary>
+    public static IDisposable Hold(string root, string shown) => Lock(root, shown);
+
+    /// <summary>Takes back a campaign that never began, so that another can begin in the same place.</summary>
+    public void Withdraw()
+    {
+        if (Resumed)
+        {
+            return;
+        }
+
+        try
+        {
+            System.IO.File.Delete(Path.Combine(Root, CampaignFile.Name));
+            foreach (string held in Directory.GetFiles(Root, LockName + "*"))
+            {
+                System.IO.File.Delete(held);
+            }
+
+            Directory.Delete(Root);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            // What is left says itself that it is there.
+        }
+    }
+
     /// <inheritdoc/>
     public void Dispose() => _lock.Dispose();
 

@@ -8,8 +8,11 @@ namespace VmFuzz.Cli;
 /// <summary>The options of <c>fuzz</c>, and how they become <see cref="FuzzArguments"/>.</summary>
 internal sealed class FuzzOptionSet
 {
-    private const string DefaultTarget = "exit-handlers";
-    private const int MostJobs = 256;
+    /// <summary>The target when none is named.</summary>
+    public const string DefaultTarget = "exit-handlers";
+
+    /// <summary>Most workers.</summary>
+    public const int MostJobs = 256;
 
     private readonly Option<string> _target = Text("--target", "NAME", $"What inputs are fed to; --list shows the targets. Default: {DefaultTarget}.");
     private readonly Option<string> _seconds = Text("--seconds", "N", "End after so many seconds. Default: when Ctrl-C is pressed.");
@@ -128,7 +131,8 @@ internal sealed class FuzzOptionSet
         return value is >= 0.1 and <= most ? value : throw UserError.At($"{text} seconds cannot be had", option.Name, "give from 0.1 to 10000000, or leave the option out");
     }
 
-    private static ulong Number(ParseResult parsed, Option<string> option, ulong otherwise, ulong least, ulong most)
+    /// <summary>A number of an option, within bounds.</summary>
+    internal static ulong Number(ParseResult parsed, Option<string> option, ulong otherwise, ulong least, ulong most)
     {
         string? text = parsed.GetValue(option);
         if (text is null)

@@ -50,7 +50,11 @@ internal sealed class FuzzPlugins
     {
         try
         {
-            Assembly assembly = AssemblyLoadContext.Default.LoadFromAssemblyPath(Path.GetFullPath(path));
+            // Among instrumented assemblies the plug-in is one of them, and knows its own kind of targets.
+            AssemblyLoadContext own = AssemblyLoadContext.GetLoadContext(typeof(FuzzPlugins).Assembly)!;
+            Assembly assembly = own == AssemblyLoadContext.Default
+                ? Assembly.LoadFrom(Path.GetFullPath(path))
+                : own.LoadFromAssemblyName(new AssemblyName(Path.GetFileNameWithoutExtension(path)));
             Type type = assembly.GetExportedTypes().FirstOrDefault(static t => t is { IsClass: true, IsAbstract: false } && typeof(IFuzzPlugin).IsAssignableFrom(t))
                 ?? throw UserError.At("the plug-in offers nothing", path, $"add a public class that implements {typeof(IFuzzPlugin).FullName}");
             return (IFuzzPlugin)Activator.CreateInstance(type)!;

@@ -162,7 +162,13 @@ internal sealed class Supervisor : IDisposable
         }
 
         WorkerSlot first = _slots[0];
-        return first.Refused ? throw new UserError(first.GivenUp!) : first.GivenUp;
+        if (!first.Refused)
+        {
+            return first.GivenUp;
+        }
+
+        _directory.Withdraw();
+        throw new UserError(first.GivenUp!);
     }
 
     private void Found(FoundFinding finding, bool known)
