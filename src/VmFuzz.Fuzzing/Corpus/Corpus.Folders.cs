@@ -17,6 +17,7 @@ public sealed partial class Corpus
         try
         {
             Directory.CreateDirectory(full);
+            Changed?.Invoke();
             return true;
         }
         catch (Exception e) when (IsFile(e))
@@ -73,7 +74,9 @@ public sealed partial class Corpus
         {
             File.Delete(draft);
             make(draft);
+            Changed?.Invoke();
             File.Move(draft, full, overwrite: true);
+            Changed?.Invoke();
             return true;
         }
         catch (Exception e) when (IsFile(e))
@@ -97,6 +100,7 @@ public sealed partial class Corpus
         try
         {
             File.Delete(full);
+            Changed?.Invoke();
             return true;
         }
         catch (Exception e) when (IsFile(e))
@@ -106,6 +110,41 @@ public sealed partial class Corpus
         }
     }
 
-    /// <summary>A file's path in the directory.</summary>
-    public static string RelativeOf(CorpusFolder folder, string fileName) => Path.Combine(NameOf(folder), fileName);
+    /// <summary>A file's path in the directory, with '/'.</summary>
+    public static string RelativeOf(CorpusFolder folder, string fileName) => NameOf(folder) + "/" + fileName;
+
+    /// <summary>Names of the files of a folder, in ordinal order, without what a kill left behind.</summary>
+    public IReadOnlyList<string> Names(CorpusFolder folder)
+    {
+        if (Resolve(NameOf(folder)) is not { } full || !Directory.Exists(full))
+        {
+            return [];
+        }
+
+        try
+        {
+            return
+            [
+                .. new DirectoryInfo(full).GetFiles()
+                    .Select(static f => f.Name)
+                    .Where(static n => !n.StartsWith(Temporary, StringComparison.Ordinal))
+                    .Order(StringComparer.Ordinal),
+            ];
+        }
+        catch (Exception e) when (IsFile(e))
+        {
+            _log($"{full} cannot be read: {e.Message}");
+            return [];
+        }
+    }
+
+    /// <summary>A directory that is only read: nothing is made in it.</summary>
+    /// <param name="path">The directory.</param>
+    /// <param name="log">Takes lines for people.</param>
+    public static Corpus OpenToRead(string path, Action<string> log)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        ArgumentNullException.ThrowIfNull(log);
+        return new(Path.TrimEndingDirectorySeparator(Path.GetFullPath(path)), log);
+    }
 }

@@ -138,7 +138,7 @@ public sealed class FindingFiles
     // A kill may have come between the file and the note of its name.
     private string AddToCorpus(PendingFinding pending, CorpusName name)
     {
-        CorpusFolder folder = FindingNames.FolderOf(pending.Finding.Violation);
+        CorpusFolder folder = OracleFolders.Of(pending.Finding.Violation);
         foreach (CorpusFile file in _corpus.Read(folder))
         {
             if (file.Bytes.AsSpan().SequenceEqual(pending.Input.AsSpan()))

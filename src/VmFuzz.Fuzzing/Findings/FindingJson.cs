@@ -8,9 +8,10 @@ namespace VmFuzz.Fuzzing;
 
 /// <summary>A finding whose triage has not ended, with everything that is needed to start it again.</summary>
 /// <param name="Finding">What is known.</param>
+/// <param name="Fatal">Whether running the input may end the process that does it.</param>
 /// <param name="Attempts">How often triage began.</param>
 /// <param name="Input">The input.</param>
-public sealed record PendingFinding(Finding Finding, int Attempts, ImmutableArray<byte> Input);
+public sealed record PendingFinding(Finding Finding, bool Fatal, int Attempts, ImmutableArray<byte> Input);
 
 /// <summary><c>finding.json</c> and <c>pending.json</c>.</summary>
 public static class FindingJson
@@ -62,7 +63,7 @@ public static class FindingJson
             return "it holds no input";
         }
 
-        pending = new PendingFinding(finding!, (int)Math.Min(Number(root, "attempts"), int.MaxValue), [.. input.AsSpan(0, Math.Min(input.Length, FuzzLimits.InputBytes))]);
+        pending = new PendingFinding(finding!, Flag(root, "fatal"), (int)Math.Min(Number(root, "attempts"), int.MaxValue), [.. input.AsSpan(0, Math.Min(input.Length, FuzzLimits.InputBytes))]);
         return null;
     }
 
@@ -77,6 +78,7 @@ public static class FindingJson
             WriteFacts(json, finding);
             if (pending is not null)
             {
+                json.WriteBoolean("fatal", pending.Fatal);
                 json.WriteNumber("attempts", pending.Attempts);
                 json.WriteBase64String("inputBytes", pending.Input.AsSpan());
             }
@@ -195,9 +197,18 @@ public static class FindingJson
             MinimizerExecutions = (int)Math.Min(Number(root, "minimizerExecutions"), int.MaxValue),
             Minimal = Flag(root, "minimal"),
             Trace = Flag(root, "trace"),
-            CorpusFile = Text(root, "corpusFile"),
+            CorpusFile = InCorpus(Text(root, "corpusFile")),
         };
         return null;
+    }
+
+    // Triage writes there: nothing but a crash or a hang.
+    private static string InCorpus(string path)
+    {
+        int slash = path.IndexOf('/', StringComparison.Ordinal);
+        return slash > 0 && path[..slash] is "crashes" or "hangs"
+            && CorpusName.Parse(path[(slash + 1)..]) is not null
+            && path.IndexOfAny(['/', '\\'], slash + 1) < 0 ? path : "";
     }
 
     private static void Strings(Utf8JsonWriter json, string name, ImmutableArray<string> values)

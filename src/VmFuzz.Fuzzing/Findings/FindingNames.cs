@@ -58,18 +58,12 @@ public static class FindingNames
         return string.Create(CultureInfo.InvariantCulture, $"{(name.Length == 0 ? "finding" : name)}-{(uint)(hash ^ (hash >> 32)):x8}");
     }
 
-    /// <summary>The folder in which inputs with this key are kept beside <c>findings</c>.</summary>
-    public static CorpusFolder FolderOf(Violation violation)
-    {
-        ArgumentNullException.ThrowIfNull(violation);
-        return violation.Oracle.StartsWith("hang.", StringComparison.Ordinal) || violation.Oracle == "hang" ? CorpusFolder.Hangs : CorpusFolder.Crashes;
-    }
-
     /// <summary>Whether running the input again may end the process that does it.</summary>
     public static bool EndsProcess(Violation violation)
     {
         ArgumentNullException.ThrowIfNull(violation);
-        return FolderOf(violation) == CorpusFolder.Hangs || violation.Key.StartsWith("crash.process", StringComparison.Ordinal);
+        return violation.Oracle is OracleFolders.Hang or OracleFolders.Death
+            || violation.Key.StartsWith("hang.", StringComparison.Ordinal) || violation.Key.StartsWith("crash.process", StringComparison.Ordinal);
     }
 
     /// <summary>The command that reproduces what stands in a path.</summary>

@@ -13,7 +13,7 @@ public sealed record TriageOptions(int MinimizerExecutions = 2000, int Findings 
 /// </summary>
 /// <remarks>
 /// Deterministic: its bounds are executions. A kill at any moment loses nothing: <see cref="Resume"/> takes up what was
-/// begun, and a finding during whose triage the process died twice is saved without being run again.
+/// begun, and a finding that was looked at twice to no end is saved without being run again.
 /// </remarks>
 public sealed class FindingTriage
 {
@@ -24,7 +24,7 @@ public sealed class FindingTriage
     private readonly CampaignFacts _facts;
     private readonly TriageOptions _options;
     private readonly Action<string> _log;
-    private readonly SortedSet<string> _keys = new(StringComparer.Ordinal);
+    private readonly SortedDictionary<string, string> _slugs = new(StringComparer.Ordinal);
     private bool _full;
 
     /// <summary>Triage for one worker.</summary>
@@ -48,61 +48,59 @@ public sealed class FindingTriage
         {
             if (entry.Finding is { } known)
             {
-                _keys.Add(known.Violation.Key);
+                _slugs.TryAdd(known.Violation.Key, entry.Slug);
             }
         }
     }
 
     /// <summary>Findings of the worker, those of earlier runs included.</summary>
-    public int Count => _keys.Count;
+    public int Count => _slugs.Count;
 
-    /// <summary>Whether there is a finding with this key already.</summary>
-    public bool Knows(string key) => _keys.Contains(key);
+    /// <summary>Every finding, by name of its folder.</summary>
+    public IReadOnlyList<FindingEntry> List() => _files.List();
 
     /// <summary>Takes up a violation.</summary>
-    /// <param name="input">The input; not changed.</param>
-    /// <param name="violation">What it broke.</param>
-    /// <param name="execution">Index of the execution.</param>
-    /// <param name="name">What the file's name in <c>crashes</c> shall say; its number is set here.</param>
-    /// <returns>The finding; null when there is one with its key already, or no room for more.</returns>
-    public Finding? Take(FuzzInput input, Violation violation, ulong execution, CorpusName name)
-    {
-        ArgumentNullException.ThrowIfNull(input);
-        return Take(FuzzCodec.Encode(input.Clone()), violation, execution, name);
-    }
-
-    /// <summary>Takes up a violation of an input that may not be one of ours.</summary>
     /// <param name="bytes">The input: any bytes.</param>
     /// <param name="violation">What it broke.</param>
     /// <param name="execution">Index of the execution.</param>
-    /// <param name="name">What the file's name in <c>crashes</c> shall say; its number is set here.</param>
-    /// <returns>The finding; null when there is one with its key already, or no room for more.</returns>
-    public Finding? Take(ReadOnlySpan<byte> bytes, Violation violation, ulong execution, CorpusName name)
+    /// <param name="name">What the file's name in <c>crashes</c> or <c>hangs</c> shall say; its number is set here.</param>
+    /// <param name="fatal">Whether running it may end the process that does it: it is never run here.</param>
+    /// <returns>
+    /// Name of the finding's folder, new or not; empty when there are too many; null when it could not be written.
+    /// </returns>
+    public string? Take(ReadOnlySpan<byte> bytes, Violation violation, ulong execution, CorpusName name, bool fatal = false)
     {
         ArgumentNullException.ThrowIfNull(violation);
         ArgumentNullException.ThrowIfNull(name);
-        if (_keys.Contains(violation.Key))
+        if (_slugs.TryGetValue(violation.Key, out string? known))
         {
-            return null;
+            return known;
         }
 
-        if (_keys.Count >= _options.Findings)
+        if (_slugs.Count >= _options.Findings)
         {
             if (!_full)
             {
                 _full = true;
-                _log($"there are {_keys.Count} findings: further ones are not kept; an oracle may be at fault");
+                _log($"there are {_slugs.Count} findings: further ones are not kept; an oracle may be at fault");
             }
 
+            return "";
+        }
+
+        var pending = new PendingFinding(
+            new Finding { Violation = violation, State = FindingState.Unconfirmed, Campaign = _facts, Execution = execution, Bytes = bytes.Length, OriginalBytes = bytes.Length },
+            fatal || FindingNames.EndsProcess(violation),
+            Attempts: 0,
+            [.. bytes[..Math.Min(bytes.Length, FuzzLimits.InputBytes)]]);
+        if (_files.Begin(pending, name) is not { } entry)
+        {
             return null;
         }
 
-        _keys.Add(violation.Key);
-        var pending = new PendingFinding(
-            new Finding { Violation = violation, State = FindingState.Unconfirmed, Campaign = _facts, Execution = execution, Bytes = bytes.Length, OriginalBytes = bytes.Length },
-            Attempts: 0,
-            [.. bytes[..Math.Min(bytes.Length, FuzzLimits.InputBytes)]]);
-        return _files.Begin(pending, name) is { } entry ? Finish(entry) : null;
+        _slugs.Add(violation.Key, entry.Slug);
+        Finish(entry);
+        return entry.Slug;
     }
 
     /// <summary>Takes up findings whose triage was interrupted.</summary>
@@ -122,17 +120,19 @@ public sealed class FindingTriage
         return count;
     }
 
-    private Finding Finish(FindingEntry entry)
+    private void Finish(FindingEntry entry)
     {
         PendingFinding pending = entry.Pending!;
-        if (FindingNames.EndsProcess(pending.Finding.Violation))
+        if (pending.Fatal)
         {
-            return Give(entry, "it ends the process that runs it, so it was not run again");
+            Give(entry, "it ends the process that runs it, so it was not run again");
+            return;
         }
 
         if (pending.Attempts >= MostAttempts)
         {
-            return Give(entry, "the process died while it was looked at, so it was not run again");
+            Give(entry, "twice, looking at it did not come to an end, so it was not run again");
+            return;
         }
 
         // Written first: a look that kills the process is counted.
@@ -140,23 +140,23 @@ public sealed class FindingTriage
 #pragma warning disable CA1031 // An executor that throws is a bug of its own; the finding is kept all the same.
         try
         {
-            return Look(entry);
+            Look(entry);
         }
         catch (Exception error)
         {
-            return Give(entry, $"looking at it again threw {error.GetType().Name}: {error.Message.ReplaceLineEndings(" ")}");
+            Give(entry, $"looking at it again threw {error.GetType().Name}: {error.Message.ReplaceLineEndings(" ")}");
         }
 #pragma warning restore CA1031
     }
 
     // As it came.
-    private Finding Give(FindingEntry entry, string note, FindingState state = FindingState.Unconfirmed)
+    private void Give(FindingEntry entry, string note, FindingState state = FindingState.Unconfirmed)
     {
         byte[] bytes = [.. entry.Pending!.Input];
-        return Save(entry, entry.Pending.Finding with { State = state, Note = note }, bytes, input: null);
+        Save(entry, entry.Pending.Finding with { State = state, Note = note }, bytes, input: null);
     }
 
-    private Finding Look(FindingEntry entry)
+    private void Look(FindingEntry entry)
     {
         Finding start = entry.Pending!.Finding;
         byte[] original = [.. entry.Pending.Input];
@@ -165,7 +165,9 @@ public sealed class FindingTriage
         (InputProbe first, string? unstable) = Twice(input, key);
         if (unstable is not null)
         {
-            return Save(entry, start with { State = FindingState.Unstable, Note = unstable, Digest = first.Digest, OriginalDigest = first.Digest }, original, input: null);
+            Finding shaky = start with { State = FindingState.Unstable, Note = unstable, Digest = first.Digest, OriginalDigest = first.Digest };
+            Save(entry, shaky, original, input: null);
+            return;
         }
 
         MinimizedInput small = Minimise(input, key, first.Deep);
@@ -188,7 +190,7 @@ public sealed class FindingTriage
             MinimizerExecutions = small.Executions,
             Minimal = kept && small.Complete,
         };
-        return Save(entry, finding, bytes, kept ? small.Input : input);
+        Save(entry, finding, bytes, kept ? small.Input : input);
     }
 
     /// <summary>Two looks on fresh executors, and in what they do not show the same thing.</summary>
@@ -219,7 +221,7 @@ public sealed class FindingTriage
             _options.MinimizerExecutions);
     }
 
-    private Finding Save(FindingEntry entry, Finding finding, byte[] bytes, FuzzInput? input)
+    private void Save(FindingEntry entry, Finding finding, byte[] bytes, FuzzInput? input)
     {
         if (input is not null)
         {
@@ -238,6 +240,5 @@ public sealed class FindingTriage
         var report = new StringWriter { NewLine = "\n" };
         FindingReport.Write(report, finding, FuzzCodec.Decode(bytes), FindingNames.Command(".", null, finding.Campaign.PluginFiles) + "   (here)");
         _files.End(entry, finding, bytes, Encoding.UTF8.GetBytes(report.ToString()));
-        return finding;
     }
 }

@@ -61,7 +61,7 @@ public static class InputText
         [
             new("registers", "registers at the start", static i =>
                 [.. i.Registers.Select(static r => new InputFact(ArchitectureNames.Register(r.Register), InputLines.Hex(r.Value)))]),
-            new("code", "code, by offset", Code),
+            new("code", "code", Code),
             new("patches", "memory patches", static i => [.. i.Patches.SelectMany(Patch)]),
             new("events", "events", static i => [.. i.Events.Select(Event)]),
             new("answers", "answers of userspace", static i =>
@@ -80,11 +80,12 @@ public static class InputText
         }
 
         byte[] bytes = [.. input.Code];
-        var decoder = Decoder.Create(input.Mode switch { FlatMode.Real16 => 16, FlatMode.Protected32 => 32, _ => 64 }, bytes);
+        var decoder = Decoder.Create(input.Mode switch { FlatMode.Real16 => 16, FlatMode.Protected32 => 32, _ => 64 }, bytes, FuzzLayout.Code);
         var formatter = new NasmFormatter();
         formatter.Options.HexPrefix = "0x";
         formatter.Options.HexSuffix = "";
         formatter.Options.UppercaseHex = false;
+        formatter.Options.BranchLeadingZeros = false;
         var output = new StringOutput();
         var facts = ImmutableArray.CreateBuilder<InputFact>();
         int at = 0;
@@ -103,7 +104,7 @@ public static class InputText
                 text = output.ToStringAndReset();
             }
 
-            facts.Add(new("+" + at.ToString("x4", CultureInfo.InvariantCulture), InputLines.Bytes(bytes.AsSpan(at, length)).PadRight(30) + "  " + text));
+            facts.Add(new(InputLines.Hex(FuzzLayout.Code + (ulong)at), InputLines.Bytes(bytes.AsSpan(at, length)).PadRight(30) + "  " + text));
             at += length;
         }
 
