@@ -75,7 +75,7 @@ public static class FindingJson
         {
             json.WriteStartObject();
             json.WriteNumber("schema", Schema);
-            WriteFacts(json, finding);
+            WriteFacts(json, finding, FindingNames.Command(".", null, finding.Campaign.PluginFiles));
             if (pending is not null)
             {
                 json.WriteBoolean("fatal", pending.Fatal);
@@ -91,7 +91,10 @@ public static class FindingJson
     }
 
     /// <summary>Writes the facts of a finding as properties of the object that was begun.</summary>
-    public static void WriteFacts(Utf8JsonWriter json, Finding finding)
+    /// <param name="json">Where to.</param>
+    /// <param name="finding">The finding.</param>
+    /// <param name="command">The command that reproduces it.</param>
+    public static void WriteFacts(Utf8JsonWriter json, Finding finding, string command)
     {
         ArgumentNullException.ThrowIfNull(json);
         ArgumentNullException.ThrowIfNull(finding);
@@ -125,7 +128,7 @@ public static class FindingJson
         json.WriteBoolean("minimal", finding.Minimal);
         json.WriteBoolean("trace", finding.Trace);
         json.WriteString("corpusFile", finding.CorpusFile);
-        json.WriteString("reproduce", FindingNames.Command(".", null, campaign.PluginFiles));
+        json.WriteString("reproduce", command);
     }
 
     /// <summary>Name of a state, as in files.</summary>

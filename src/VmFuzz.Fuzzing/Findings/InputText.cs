@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Globalization;
+using System.Text.Json;
 using Iced.Intel;
 using VmFuzz.Arch;
 using VmFuzz.Machines;
@@ -52,6 +53,42 @@ public static class InputText
         {
             InputLines.Write(writer, section);
         }
+    }
+
+    /// <summary>Writes sections as the property <c>sections</c> of the object that was begun.</summary>
+    public static void Write(Utf8JsonWriter json, ImmutableArray<InputSection> sections)
+    {
+        ArgumentNullException.ThrowIfNull(json);
+        json.WriteStartArray("sections");
+        foreach (InputSection section in sections)
+        {
+            json.WriteStartObject();
+            json.WriteString("id", section.Id);
+            json.WriteString("title", section.Title);
+            Write(json, "facts", section.Facts);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static void Write(Utf8JsonWriter json, string name, ImmutableArray<InputFact> facts)
+    {
+        json.WriteStartArray(name);
+        foreach (InputFact fact in facts)
+        {
+            json.WriteStartObject();
+            json.WriteString("name", fact.Name);
+            json.WriteString("value", fact.Value);
+            if (!fact.Parts.IsEmpty)
+            {
+                Write(json, "parts", fact.Parts);
+            }
+
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
     }
 
     /// <summary>One section: where its facts come from.</summary>
