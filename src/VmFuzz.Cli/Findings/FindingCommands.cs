@@ -75,4 +75,21 @@ internal static class FindingCommands
             host, parsed.GetValue(path)!, parsed.GetValue(sarif), parsed.GetValue(junit), parsed.GetValue(force), parsed.GetValue(json)));
         return command;
     }
+
+    /// <summary><c>vmfuzz corpus keep</c>.</summary>
+    public static Command Keep(Host host, Dictionary<Command, string> help)
+    {
+        var command = new Command("keep", "Make a regression of a finding that was fixed: a folder with the input and what is expected of it.");
+        help[command] = """
+            vmfuzz corpus keep campaign/worker00/findings/x --out corpus/regressions --from "a campaign of 60 s"
+            """;
+        var path = new Argument<string>("FINDING") { Description = "A finding's directory." };
+        var output = new Option<string>("--out", "-o") { HelpName = "DIR", Description = "Folder of the regressions.", Required = true };
+        var from = new Option<string>("--from") { HelpName = "TEXT", Description = "Where it came from, for people." };
+        command.Add(path);
+        command.Add(output);
+        command.Add(from);
+        command.SetAction(parsed => KeepCommand.Execute(host, parsed.GetValue(path)!, parsed.GetValue(output) ?? "", parsed.GetValue(from)));
+        return command;
+    }
 }

@@ -14,19 +14,20 @@ public sealed record OracleText(string Id, string Meaning)
     /// <summary>The families.</summary>
     public static ImmutableArray<OracleText> All { get; } =
     [
-        new("crash", "the engine threw an exception, overflowed its stack, or its process ended"),
-        new("hang", "the run did not end, or went on without progress of the guest"),
-        new("memory", "the run allocated beyond its bound"),
+        new("crash", "the engine threw an exception, overflowed its stack, or allocated beyond its bound"),
+        new(OracleFolders.Death, "running it ended the process"),
+        new(OracleFolders.Hang, "the run did not end"),
+        new("livelock", "the run went on without progress of the guest"),
         new("determinism", "the same input left two different digests"),
         new("equivalence", "two ways to run the same guest ended differently"),
         new("perturbation", "a kick, cancelled entry, spurious exit, reload or flush changed what the guest sees"),
         new("migration", "the run went on differently after its state was saved and set again"),
-        new("survival", "the guest alone ended its virtual machine"),
+        new("guest-kill", "the guest alone ended its virtual machine"),
         new("liveness", "a pending event was lost, doubled, or not delivered though nothing blocked it"),
         new("retire", "an emulated instruction did not end as the architecture has it: RIP, shadows, single step"),
         new("frame", "a handler changed something that its row does not declare"),
         new("privilege", "a check of privilege, mode, reserved bits or canonical form was missed"),
-        new("mmu", "a translation gives rights that the guest's tables or the memory slot do not"),
+        new("translation", "a translation gives rights that the guest's tables or the memory slot do not"),
         new("intercepts", "a nested guest runs with fewer intercepts than its hypervisors asked for"),
         new("taint", "poisoned bytes of the host reached the guest or the run structure"),
         new("ledger", "pins, timers, pages or nested state were not given back"),
@@ -45,12 +46,20 @@ public sealed record OracleText(string Id, string Meaning)
     public static string? SourceOf(Violation violation)
     {
         ArgumentNullException.ThrowIfNull(violation);
-        EntryCheck? check = EntryChecks.Default.Rows.FirstOrDefault(r => r.Id == violation.Where || r.Id == violation.Oracle);
-        if (check is not null)
+        // Places may be made of several words: entry:guest.cr0.fixed, internal:Emulation:EptViolation.
+        foreach (string place in (string[])[violation.Where, .. violation.Where.Split(':', '@'), violation.Oracle])
         {
-            return $"SDM \"{check.Section}\"";
+            if (EntryChecks.Default.Rows.FirstOrDefault(r => r.Id == place) is { } check)
+            {
+                return $"SDM \"{check.Section}\"";
+            }
+
+            if (ExitTable.Default.Rows.FirstOrDefault(r => r.Id == place || r.Reason.ToString() == place) is { } row)
+            {
+                return row.Source;
+            }
         }
 
-        return ExitTable.Default.Rows.FirstOrDefault(r => r.Id == violation.Where || r.Reason.ToString() == violation.Where)?.Source;
+        return null;
     }
 }
