@@ -74,8 +74,13 @@ internal sealed class WorkerCampaign
         }
 
         Tell(WorkerWord.Ready, null);
+        ulong began = _status.Executions;
         string reason = Steps();
-        Ask(new FuzzHostRequest { Op = FuzzHostRequest.Stats });
+        if (_status.Executions != began)
+        {
+            Ask(new FuzzHostRequest { Op = FuzzHostRequest.Stats });
+        }
+
         if (Answer(new FuzzHostRequest { Op = FuzzHostRequest.Stop }).Error is { } lost)
         {
             _tell(new WorkerReport { Word = WorkerWord.Log, Text = string.Create(CultureInfo.InvariantCulture, $"worker {_order.Worker}: {lost}") });

