@@ -31,7 +31,7 @@ internal sealed record Layer(string Name, ImmutableArray<string> Projects, Immut
         new("VmFuzz.Coverage", [], ["Mono.Cecil"]),
         new("VmFuzz.Fuzzing", ["VmFuzz.Replay", "VmFuzz.Coverage", .. Replay], ["Iced"]),
         new("VmFuzz.Testing", Testing, ["FsCheck", "FSharp.Core", "Iced"]),
-        new("vmfuzz", ["VmFuzz.Testing", .. Testing], ["Iced", "Spectre.Console", "System.CommandLine"], Ambient: true),
+        new("vmfuzz", ["VmFuzz.Testing", "VmFuzz.Fuzzing", "VmFuzz.Coverage", .. Testing], ["Iced", "Spectre.Console", "System.CommandLine"], Ambient: true),
     ];
 
     /// <summary>The layer of an assembly.</summary>
