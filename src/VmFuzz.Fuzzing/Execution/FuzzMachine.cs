@@ -11,6 +11,9 @@ internal sealed class FuzzMachine : IDisposable
 {
     // Registers that an input may start with besides the general ones: CR2, DR0 to DR3.
     private const ushort MostStart = 84;
+
+    // CS: with an RPL of 3 the guest starts at CPL 3.
+    private const ushort CodeSelector = 36;
     private const ulong AlwaysOne = 2;
     private const ulong StartFlags =
         RFlags.Cf | RFlags.Pf | RFlags.Af | RFlags.Zf | RFlags.Sf | RFlags.Df | RFlags.Of | RFlags.If | RFlags.Tf | RFlags.Ac | RFlags.Id | RFlags.Rf;
@@ -65,11 +68,19 @@ internal sealed class FuzzMachine : IDisposable
     private void SetRegisters(ReadOnlySpan<RegisterOverride> registers)
     {
         Processor processor = Machine.Processor;
+        bool protectedMode = Machine.Options.FlatMode != FlatMode.Real16;
         foreach (ref readonly RegisterOverride register in registers)
         {
             if (register.Register == ProcessorState.RFlagsId)
             {
                 processor.RFlagsValue = (register.Value & StartFlags) | AlwaysOne;
+            }
+            else if (register.Register == CodeSelector)
+            {
+                if ((register.Value & 3) == 3 && protectedMode)
+                {
+                    FuzzLayout.StartAtUser(processor, Machine.Options.FlatMode);
+                }
             }
             else if (register.Register is < ProcessorState.Rip or 72 or (>= 80 and < MostStart))
             {

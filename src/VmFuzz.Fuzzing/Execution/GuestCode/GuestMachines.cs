@@ -1,0 +1,64 @@
+using VmFuzz.Cpu;
+using VmFuzz.Kvm;
+using VmFuzz.Machines;
+
+namespace VmFuzz.Fuzzing;
+
+/// <summary>The ways in which an executor runs one guest.</summary>
+internal enum GuestMachineKind
+{
+    /// <summary>Under the hypervisor; what a single run uses.</summary>
+    Kvm,
+    /// <summary>Under the hypervisor once more: for what is compared with it.</summary>
+    Twin,
+    /// <summary>Under the hypervisor, every instruction by its reference microcode.</summary>
+    Reference,
+    /// <summary>Under the hypervisor without virtual NMIs, with a TSC that is caught up and RIPs that are counted.</summary>
+    Options,
+    /// <summary>Without a hypervisor.</summary>
+    Bare,
+}
+
+/// <summary>The machines of an executor, by kind and mode; made when first asked for.</summary>
+internal sealed class GuestMachines : IDisposable
+{
+    private const int Modes = 3;
+    private readonly MachineVariants _variants;
+    private readonly GuestRunner?[] _runners = new GuestRunner?[Enum.GetValues<GuestMachineKind>().Length * Modes];
+
+    public GuestMachines(MachineVariants variants) => _variants = variants;
+
+    public GuestComparison Comparison { get; } = new();
+
+    /// <summary>The machine of a kind.</summary>
+    public GuestRunner Get(GuestMachineKind kind, FlatMode mode) => _runners[((int)kind * Modes) + (int)mode] ??= Create(kind, mode);
+
+    /// <summary>A machine that nothing has run on; the caller disposes it.</summary>
+    public GuestRunner Create(GuestMachineKind kind, FlatMode mode)
+    {
+        Accelerator accelerator = kind == GuestMachineKind.Bare ? Accelerator.Bare : Accelerator.Kvm;
+        MachineVariants variants = kind == GuestMachineKind.Options ? _variants with { Kvm = WithOtherOptions } : _variants;
+        var runner = new GuestRunner(FuzzLayout.Options(mode, accelerator, GuestCodeExecutor.MostInstructions), variants);
+        runner.Machine.Processor.ReferenceOnly = kind == GuestMachineKind.Reference;
+        return runner;
+    }
+
+    /// <summary>Throws all machines away: one of them may be broken.</summary>
+    public void Drop()
+    {
+        foreach (GuestRunner? runner in _runners)
+        {
+            runner?.Dispose();
+        }
+
+        Array.Clear(_runners);
+    }
+
+    public void Dispose() => Drop();
+
+    private VmOptions WithOtherOptions(VmOptions options)
+    {
+        VmOptions changed = _variants.Kvm?.Invoke(options) ?? options;
+        return changed with { VirtualNmis = false, TscCatchup = true, ProfileRips = true };
+    }
+}
