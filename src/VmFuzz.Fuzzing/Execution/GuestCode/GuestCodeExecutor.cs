@@ -76,7 +76,18 @@ public sealed class GuestCodeExecutor : IFuzzExecutor
     }
 
     /// <inheritdoc/>
-    public Violation? Record(FuzzInput input, string path) => throw new NotImplementedException();
+    public Violation? Record(FuzzInput input, string path)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        try
+        {
+            return _machines.Record(input, path);
+        }
+        catch (Exception e) when (e is not (OutOfMemoryException or IOException or UnauthorizedAccessException))
+        {
+            return CrashOracle.Of(e);
+        }
+    }
 
     /// <inheritdoc/>
     public void Dispose() => _machines.Dispose();

@@ -35,7 +35,7 @@ internal static class GuestDifferenceRows
         },
         new("endless-events", "one of the runs was cut off because it did nothing but take events")
         {
-            Voids = static p => Ends(p, MachineStopKind.Observer),
+            Voids = static p => p.LeftMonitor.TooManyPasses || p.RightMonitor.TooManyPasses,
         },
         new("vmcall", "a hypercall is answered by a hypervisor and undefined without one")
         {
@@ -44,6 +44,10 @@ internal static class GuestDifferenceRows
         new("two-nmis", "a second NMI that comes while the first waits is kept by the hypervisor's queue; the processor latches one")
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.TwoNmis || p.RightMonitor.TwoNmis),
+        },
+        new("nmi-behind-sti", "an NMI that comes in the shadow of STI waits for the interrupt window, the nearest that KVM asks for")
+        {
+            Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.NmiBehindSti || p.RightMonitor.NmiBehindSti),
         },
         new("limit-in-event", "the limit fell between an event and its delivery; a pass injects before it looks at the limit")
         {
@@ -54,6 +58,10 @@ internal static class GuestDifferenceRows
     /// <summary>Registers that may differ.</summary>
     public static readonly ImmutableArray<GuestDifferenceRow> Fields =
     [
+        new("resume-flag", "an exit in the middle of an instruction leaves RF set until that completes")
+        {
+            Field = "rflags", Allows = static (_, left, right) => (left ^ right) == RFlags.Rf,
+        },
         new("activity", "under a hypervisor with the irqchip in userspace HLT completes and userspace waits") { Field = "activity", Allows = AcrossOnly },
         new("nmi-pending", "under a hypervisor the run path holds NMIs that wait") { Field = "nmi-pending", Allows = AcrossOnly },
         new("pdpte", "PDPTEs mean something under PAE paging only")

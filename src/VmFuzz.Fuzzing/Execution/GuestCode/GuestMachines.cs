@@ -1,6 +1,8 @@
 using VmFuzz.Cpu;
 using VmFuzz.Kvm;
 using VmFuzz.Machines;
+using VmFuzz.Replay;
+using VmFuzz.Trace;
 
 namespace VmFuzz.Fuzzing;
 
@@ -41,6 +43,19 @@ internal sealed class GuestMachines : IDisposable
         var runner = new GuestRunner(FuzzLayout.Options(mode, accelerator, GuestCodeExecutor.MostInstructions), variants);
         runner.Machine.Processor.ReferenceOnly = kind == GuestMachineKind.Reference;
         return runner;
+    }
+
+    /// <summary>Runs an input on a machine of its own and writes the trace.</summary>
+    public Violation? Record(FuzzInput input, string path)
+    {
+        MachineOptions options = FuzzTraces.With(FuzzLayout.Options(input.Mode, Accelerator.Kvm, GuestCodeExecutor.MostInstructions), input);
+        using var runner = new GuestRunner(options, _variants);
+        runner.Load(input);
+        using var writer = TraceWriter.Create(path, TraceHeaders.Of(options, "fuzz"));
+        using var recorder = new Recorder(runner.Machine, writer);
+        runner.Machine.Observe(new ObserverPair(recorder, runner.Monitor));
+        runner.Machine.Run();
+        return runner.Judge();
     }
 
     /// <summary>Throws all machines away: one of them may be broken.</summary>

@@ -6,9 +6,14 @@ namespace VmFuzz.Fuzzing;
 internal sealed class GuestRunner : IDisposable
 {
     public GuestRunner(MachineOptions options, MachineVariants variants)
+        : this(new FuzzMachine(options, variants))
     {
-        Fuzz = new FuzzMachine(options, variants);
-        Monitor = new RunMonitor(Fuzz.Machine);
+    }
+
+    private GuestRunner(FuzzMachine fuzz)
+    {
+        Fuzz = fuzz;
+        Monitor = new RunMonitor(Fuzz.Machine, Fuzz.Source);
         Fuzz.Machine.Observe(Monitor);
     }
 

@@ -19,6 +19,7 @@ internal sealed class RunMonitor : IMachineObserver
     public const int MostPasses = 16384;
 
     private readonly Machine _machine;
+    private readonly FuzzSource _source;
     private ulong _stuckAt;
     private uint _stuckReason;
     private int _stuck;
@@ -27,7 +28,11 @@ internal sealed class RunMonitor : IMachineObserver
     private uint _injected;
     private ulong _consoleHash;
 
-    public RunMonitor(Machine machine) => _machine = machine;
+    public RunMonitor(Machine machine, FuzzSource source)
+    {
+        _machine = machine;
+        _source = source;
+    }
 
     /// <summary>Features are counted here; null counts none.</summary>
     public FeatureMap? Features { get; set; }
@@ -46,6 +51,9 @@ internal sealed class RunMonitor : IMachineObserver
 
     /// <summary>Two NMIs waited at once.</summary>
     public bool TwoNmis { get; private set; }
+
+    /// <summary>An NMI waited behind STI.</summary>
+    public bool NmiBehindSti { get; private set; }
 
     /// <summary>Retired count at the last pass that injected something; all ones when none did.</summary>
     public ulong InjectedAt { get; private set; }
@@ -76,6 +84,7 @@ internal sealed class RunMonitor : IMachineObserver
         Reasons = 0;
         AllocationFailed = false;
         TwoNmis = false;
+        NmiBehindSti = false;
         TooManyPasses = false;
         InjectedAt = ulong.MaxValue;
         Stuck = null;
@@ -88,6 +97,7 @@ internal sealed class RunMonitor : IMachineObserver
         _consoleHash = other._consoleHash;
         AllocationFailed = other.AllocationFailed;
         TwoNmis = other.TwoNmis;
+        NmiBehindSti = other.NmiBehindSti;
         Reasons = other.Reasons;
     }
 
@@ -115,6 +125,7 @@ internal sealed class RunMonitor : IMachineObserver
         }
 
         TwoNmis |= vcpu.Events.NmiPending > 1 || (vcpu.Events.NmiInjected && vcpu.Events.NmiPending != 0 && !vcpu.Vmx.NmiMasked);
+        NmiBehindSti |= vcpu.Events.NmiPending != 0 && (vcpu.Vmx.InterruptShadow & InterruptibilityState.BlockingBySti) != 0;
         CountPass();
         AtEntry?.Invoke(vcpu);
     }
@@ -169,7 +180,7 @@ internal sealed class RunMonitor : IMachineObserver
         if (++_passes > MostPasses && !TooManyPasses)
         {
             TooManyPasses = true;
-            End("the guest takes one event after the other");
+            End();
         }
     }
 
@@ -185,13 +196,14 @@ internal sealed class RunMonitor : IMachineObserver
         else if (++_stuck > MostStuck && Stuck is null)
         {
             Stuck = exit.Basic.ToString();
-            End("exits without progress");
+            End();
         }
     }
 
-    private void End(string why)
+    // Through the door, so that a trace of the run ends there too.
+    private void End()
     {
-        _machine.RequestStop(new MachineStop(MachineStopKind.Observer, why));
-        _machine.Kvm?.Vcpu.Signal();
+        _source.StopNow = true;
+        _machine.Processor.RecomputeLimit();
     }
 }
