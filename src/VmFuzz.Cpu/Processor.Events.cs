@@ -14,6 +14,12 @@ public sealed unsafe partial class Processor
     /// </summary>
     public GuestEvent? Delivering { get; private set; }
 
+    /// <summary>Whether the last delivery that ended in a handler delivered a fault on the way and not the event itself.</summary>
+    internal bool DeliveredAnother { get; private set; }
+
+    // Deliveries so far; only compared.
+    private ulong _deliveries;
+
     /// <summary>
     /// Delivers an event through the IDT of the current mode, with double-fault and triple-fault rules.
     /// </summary>
@@ -46,6 +52,8 @@ public sealed unsafe partial class Processor
             if (delivered)
             {
                 Delivering = null;
+                DeliveredAnother = depth > 0;
+                _deliveries++;
                 Delivered(current, returnRip);
                 return true;
             }

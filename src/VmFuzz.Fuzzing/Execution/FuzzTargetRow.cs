@@ -21,8 +21,9 @@ public sealed record FuzzTargetRow(string Name, FuzzTarget Kind, string Text, Ma
     /// <summary>An executor of the target. Disposing it frees its machines.</summary>
     public IFuzzExecutor CreateExecutor() => Kind switch
     {
+        FuzzTarget.ExitHandlers => new ExitHandlersExecutor(Variants),
         FuzzTarget.GuestCode => new GuestCodeExecutor(Variants),
-        _ => throw new NotImplementedException(),
+        _ => throw new NotSupportedException($"Target {Kind} has no executor yet."),
     };
 }
 

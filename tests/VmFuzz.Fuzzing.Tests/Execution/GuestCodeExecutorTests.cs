@@ -54,7 +54,7 @@ public sealed class GuestCodeExecutorTests
         Violation? violation = executor.Run(input).Violation;
         Assert.NotNull(violation);
         Assert.Equal("crash.exception", violation.Oracle);
-        Assert.StartsWith("InvalidOperationException@", violation.Where, StringComparison.Ordinal);
+        Assert.StartsWith("InvalidOperationException:", violation.Where, StringComparison.Ordinal);
         Assert.Null(executor.Run(Program(FlatMode.Long64, "90F4")).Violation);
         Assert.Equal(violation.Key, executor.RunDeep(input)?.Key);
     }
@@ -71,7 +71,7 @@ public sealed class GuestCodeExecutorTests
     {
         MachineVariants variants = MachineVariants.None with { Kvm = static o => o with { Exits = o.Exits.Without(ExitReason.Cpuid) } };
         using var executor = new GuestCodeExecutor(variants);
-        Assert.Equal("guest-kill.error@Unknown:Cpuid", executor.Run(Program(FlatMode.Long64, "0FA2F4")).Violation?.Key);
+        Assert.Equal("guest-kill.unknown-exit@Cpuid", executor.Run(Program(FlatMode.Long64, "0FA2F4")).Violation?.Key);
     }
 
     [Fact]

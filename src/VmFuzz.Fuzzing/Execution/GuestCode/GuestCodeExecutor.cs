@@ -6,20 +6,23 @@ namespace VmFuzz.Fuzzing;
 /// Runs guest programs end to end. One machine for each mode and each way to run a guest, made when first needed.
 /// </summary>
 /// <remarks>
-/// A single run is under the crash and guest-kill oracles; <see cref="RunDeep"/> adds those of <see cref="DeepOracleRows"/>.
+/// A single run is under the crash and guest-kill oracles and the invariants; <see cref="RunDeep"/> adds those of
+/// <see cref="DeepOracleRows"/>.
 /// </remarks>
 public sealed class GuestCodeExecutor : IFuzzExecutor
 {
     /// <summary>Instructions after which a run ends.</summary>
     public const ulong MostInstructions = 1000;
 
-    private readonly GuestMachines _machines;
     private readonly FeatureMap _features = new();
+    private readonly GuestMachines _machines;
     private GuestRunner? _last;
 
     /// <summary>An executor without machines yet.</summary>
-    /// <param name="variants">Rows under test.</param>
-    public GuestCodeExecutor(MachineVariants variants) => _machines = new GuestMachines(variants);
+    /// <param name="variants">Rows under test; null for the product's own.</param>
+    /// <param name="invariants">What must hold at entries and exits; null for the default.</param>
+    public GuestCodeExecutor(MachineVariants? variants = null, InvariantTable? invariants = null) =>
+        _machines = new GuestMachines(variants ?? MachineVariants.None, invariants ?? InvariantTable.Default, _features);
 
     /// <inheritdoc/>
     public FuzzTarget Target => FuzzTarget.GuestCode;
@@ -36,7 +39,6 @@ public sealed class GuestCodeExecutor : IFuzzExecutor
         try
         {
             GuestRunner runner = _machines.Get(GuestMachineKind.Kvm, input.Mode);
-            runner.Monitor.Features = _features;
             runner.Run(input);
             _last = runner;
             return new Execution(runner.Judge(), runner.Monitor.Exits, runner.Machine.Processor.Retired);
@@ -44,7 +46,7 @@ public sealed class GuestCodeExecutor : IFuzzExecutor
         catch (Exception e) when (e is not OutOfMemoryException)
         {
             _machines.Drop();
-            return new Execution(CrashOracle.Of(e), 0, 0);
+            return new Execution(CrashPlace.Of(e), 0, 0);
         }
     }
 
@@ -71,7 +73,7 @@ public sealed class GuestCodeExecutor : IFuzzExecutor
         catch (Exception e) when (e is not OutOfMemoryException)
         {
             _machines.Drop();
-            return CrashOracle.Of(e);
+            return CrashPlace.Of(e);
         }
     }
 
@@ -85,7 +87,7 @@ public sealed class GuestCodeExecutor : IFuzzExecutor
         }
         catch (Exception e) when (e is not (OutOfMemoryException or IOException or UnauthorizedAccessException))
         {
-            return CrashOracle.Of(e);
+            return CrashPlace.Of(e);
         }
     }
 

@@ -62,7 +62,7 @@ internal sealed class GuestComparison
             Span<byte> right = _right.AsSpan(0, field.Width);
             GuestFields.Read(pair.Left, i, left);
             GuestFields.Read(pair.Right, i, right);
-            if (!left.SequenceEqual(right) && !IsDeclared(pair, field, left, right))
+            if (!left.SequenceEqual(right) && !IsDeclared(pair, field.Name, Word(left), Word(right)))
             {
                 return (field.Name, $"{field.Name} is {Hex(left)} on one and {Hex(right)} on the other");
             }
@@ -71,11 +71,11 @@ internal sealed class GuestComparison
         return null;
     }
 
-    private static bool IsDeclared(GuestPair pair, in StateField field, ReadOnlySpan<byte> left, ReadOnlySpan<byte> right)
+    private static bool IsDeclared(GuestPair pair, string name, ulong left, ulong right)
     {
         foreach (GuestDifferenceRow row in GuestDifferenceRows.Fields)
         {
-            if (row.Field == field.Name && row.Allows!(pair, Word(left), Word(right)))
+            if (row.Field == name && row.Allows!(pair, left, right))
             {
                 return true;
             }
@@ -88,14 +88,13 @@ internal sealed class GuestComparison
     {
         return Word("cr8", static m => m.Kvm is { } kvm ? kvm.Vcpu.Cr8 : m.InterruptController.TaskPriority)
             ?? Word("clock", static m => m.Clock.Now)
-            ?? Word("console", static m => m.ConsoleLength, ignored: pair.LeftMonitor.ConsoleHash == pair.RightMonitor.ConsoleHash)
             ?? (pair.LeftMonitor.ConsoleHash == pair.RightMonitor.ConsoleHash ? null : ("console", "the consoles show different bytes"));
 
-        (string, string)? Word(string name, Func<Machine, ulong> get, bool ignored = false)
+        (string, string)? Word(string name, Func<Machine, ulong> get)
         {
             ulong left = get(pair.Left);
             ulong right = get(pair.Right);
-            return left == right || ignored ? null : (name, $"{name} is 0x{left:x} on one and 0x{right:x} on the other");
+            return left == right || IsDeclared(pair, name, left, right) ? null : (name, $"{name} is 0x{left:x} on one and 0x{right:x} on the other");
         }
     }
 

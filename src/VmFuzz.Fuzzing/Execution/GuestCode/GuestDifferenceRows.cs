@@ -49,6 +49,10 @@ internal static class GuestDifferenceRows
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.NmiBehindSti || p.RightMonitor.NmiBehindSti),
         },
+        new("emulator", "KVM's emulator knows some instructions only; CPL 3 gets #UD for the others when they reach MMIO")
+        {
+            Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.EmulationFailed || p.RightMonitor.EmulationFailed),
+        },
         new("limit-in-event", "the limit fell between an event and its delivery; a pass injects before it looks at the limit")
         {
             Voids = static p => Ends(p, MachineStopKind.MaxInstructions) && (InEvent(p.Left, p.LeftMonitor) || InEvent(p.Right, p.RightMonitor)),
@@ -73,15 +77,26 @@ internal static class GuestDifferenceRows
         new("pdpte", "PDPTEs mean something under PAE paging only") { Field = "pdpte3", Allows = static (p, _, _) => !PaePaging(p.Left) },
         new("last-out.rip", "the OUT that ends a run is completed when userspace enters again, which it does not")
         {
-            Field = "rip", Allows = static (p, _, _) => p.AcrossAccelerators && p.Left.Stop.Kind == MachineStopKind.DebugExit,
+            Field = "rip", Allows = LastOut,
         },
         new("last-out.retired", "the OUT that ends a run is completed when userspace enters again, which it does not")
         {
-            Field = "retired", Allows = static (p, _, _) => p.AcrossAccelerators && p.Left.Stop.Kind == MachineStopKind.DebugExit,
+            Field = "retired", Allows = LastOut,
+        },
+        new("last-out.interruptibility", "the OUT that ends a run is completed when userspace enters again, which it does not")
+        {
+            Field = "interruptibility", Allows = LastOut,
+        },
+        new("last-out.clock", "the OUT that ends a run is completed when userspace enters again, which it does not")
+        {
+            Field = "clock", Allows = LastOut,
         },
     ];
 
     private static bool AcrossOnly(GuestPair pair, ulong left, ulong right) => pair.AcrossAccelerators;
+
+    private static bool LastOut(GuestPair pair, ulong left, ulong right) =>
+        pair.AcrossAccelerators && pair.Left.Stop.Kind == MachineStopKind.DebugExit;
 
     private static bool Ends(GuestPair pair, MachineStopKind kind) => pair.Left.Stop.Kind == kind || pair.Right.Stop.Kind == kind;
 

@@ -26,9 +26,21 @@ internal sealed class GuestMachines : IDisposable
 {
     private const int Modes = 3;
     private readonly MachineVariants _variants;
+    private readonly InvariantTable _invariants;
+    private readonly FeatureMap _features;
+    private readonly FeatureMap _unused = new();
     private readonly GuestRunner?[] _runners = new GuestRunner?[Enum.GetValues<GuestMachineKind>().Length * Modes];
 
-    public GuestMachines(MachineVariants variants) => _variants = variants;
+    /// <summary>No machines yet.</summary>
+    /// <param name="variants">Rows under test.</param>
+    /// <param name="invariants">What must hold at entries and exits.</param>
+    /// <param name="features">Where the machines of kind Kvm count.</param>
+    public GuestMachines(MachineVariants variants, InvariantTable invariants, FeatureMap features)
+    {
+        _variants = variants;
+        _invariants = invariants;
+        _features = features;
+    }
 
     public GuestComparison Comparison { get; } = new();
 
@@ -40,7 +52,8 @@ internal sealed class GuestMachines : IDisposable
     {
         Accelerator accelerator = kind == GuestMachineKind.Bare ? Accelerator.Bare : Accelerator.Kvm;
         MachineVariants variants = kind == GuestMachineKind.Options ? _variants with { Kvm = WithOtherOptions } : _variants;
-        var runner = new GuestRunner(FuzzLayout.Options(mode, accelerator, GuestCodeExecutor.MostInstructions), variants);
+        var runner = new GuestRunner(
+            FuzzLayout.Options(mode, accelerator, GuestCodeExecutor.MostInstructions), variants, _invariants, kind == GuestMachineKind.Kvm ? _features : _unused);
         runner.Machine.Processor.ReferenceOnly = kind == GuestMachineKind.Reference;
         return runner;
     }
@@ -49,11 +62,11 @@ internal sealed class GuestMachines : IDisposable
     public Violation? Record(FuzzInput input, string path)
     {
         MachineOptions options = FuzzTraces.With(FuzzLayout.Options(input.Mode, Accelerator.Kvm, GuestCodeExecutor.MostInstructions), input);
-        using var runner = new GuestRunner(options, _variants);
+        using var runner = new GuestRunner(options, _variants, _invariants, _unused);
         runner.Load(input);
         using var writer = TraceWriter.Create(path, TraceHeaders.Of(options, "fuzz"));
         using var recorder = new Recorder(runner.Machine, writer);
-        runner.Machine.Observe(new ObserverPair(recorder, runner.Monitor));
+        runner.Machine.Observe(new ObserverPair(recorder, runner.Observer));
         runner.Machine.Run();
         return runner.Judge();
     }

@@ -5,17 +5,27 @@ namespace VmFuzz.Fuzzing;
 /// <summary>One machine of the guest-code target with who watches it: runs an input from its start.</summary>
 internal sealed class GuestRunner : IDisposable
 {
-    public GuestRunner(MachineOptions options, MachineVariants variants)
-        : this(new FuzzMachine(options, variants))
+    private readonly InvariantMonitor? _invariants;
+
+    /// <summary>Makes a machine.</summary>
+    /// <param name="options">From <see cref="FuzzLayout.Options"/>.</param>
+    /// <param name="variants">Rows under test.</param>
+    /// <param name="invariants">What must hold at entries and exits.</param>
+    /// <param name="features">Where it counts.</param>
+    public GuestRunner(MachineOptions options, MachineVariants variants, InvariantTable invariants, FeatureMap features)
     {
+        Fuzz = new FuzzMachine(options, variants);
+        Monitor = new RunMonitor(Fuzz.Machine, Fuzz.Source, features);
+        if (Machine.UnderHypervisor)
+        {
+            _invariants = new InvariantMonitor(Machine, invariants, features, Monitor);
+        }
+
+        Machine.Observe(Observer);
     }
 
-    private GuestRunner(FuzzMachine fuzz)
-    {
-        Fuzz = fuzz;
-        Monitor = new RunMonitor(Fuzz.Machine, Fuzz.Source);
-        Fuzz.Machine.Observe(Monitor);
-    }
+    /// <summary>Who watches the machine.</summary>
+    public IMachineObserver Observer => _invariants is { } monitor ? monitor : Monitor;
 
     public FuzzMachine Fuzz { get; }
 
@@ -27,6 +37,7 @@ internal sealed class GuestRunner : IDisposable
     public void Load(FuzzInput input)
     {
         Monitor.Begin();
+        _invariants?.Begin();
         Monitor.AtExit = null;
         Monitor.AtEntry = null;
         Machine.Processor.Door.Source = Fuzz.Source;
@@ -43,12 +54,18 @@ internal sealed class GuestRunner : IDisposable
     /// <summary>What the run says by itself, or null.</summary>
     public Violation? Judge()
     {
-        if (Monitor.Stuck is { } stuck)
+        if (_invariants?.Violation is { } broken)
         {
-            return new Violation("guest-kill.no-progress", stuck, $"{RunMonitor.MostStuck} exits in a row ({stuck}) at RIP 0x{Machine.Processor.Rip:x} retired and delivered nothing");
+            return broken;
         }
 
-        return GuestKillRows.Judge(Machine, Monitor);
+        if (Monitor.Stuck is { } stuck)
+        {
+            return new Violation(GuestKill.NoProgress, stuck, $"{RunMonitor.MostStuck} exits in a row ({stuck}) at RIP 0x{Machine.Processor.Rip:x} retired and delivered nothing");
+        }
+
+        // A failed allocation of the host is an input, nothing that the guest did.
+        return Monitor.AllocationFailed ? null : GuestKill.Of(Machine);
     }
 
     /// <summary>Digest of everything that the run left, memory too.</summary>

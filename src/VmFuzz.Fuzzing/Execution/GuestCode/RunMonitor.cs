@@ -7,19 +7,21 @@ using VmFuzz.Vmx;
 namespace VmFuzz.Fuzzing;
 
 /// <summary>
-/// Watches one machine of the guest-code target: counts semantic features, keeps the facts that oracles ask for at the
-/// end, and ends runs that go round without retiring anything.
+/// Watches one machine of the guest-code target: counts features that <see cref="InvariantMonitor"/> does not, keeps the
+/// facts that oracles ask for at the end, and ends runs that go round without retiring anything.
 /// </summary>
 internal sealed class RunMonitor : IMachineObserver
 {
     /// <summary>Passes in a row that neither retire nor deliver anything and leave for the same reason.</summary>
-    public const int MostStuck = 2048;
+    public const int MostStuck = 256;
 
     /// <summary>Deliveries and passes of one run, after which it is over; more than any run of this many instructions needs.</summary>
     public const int MostPasses = 16384;
 
     private readonly Machine _machine;
     private readonly FuzzSource _source;
+    private readonly FeatureMap _features;
+    private ulong _failuresBefore;
     private ulong _stuckAt;
     private uint _stuckReason;
     private int _stuck;
@@ -28,14 +30,12 @@ internal sealed class RunMonitor : IMachineObserver
     private uint _injected;
     private ulong _consoleHash;
 
-    public RunMonitor(Machine machine, FuzzSource source)
+    public RunMonitor(Machine machine, FuzzSource source, FeatureMap features)
     {
         _machine = machine;
         _source = source;
+        _features = features;
     }
-
-    /// <summary>Features are counted here; null counts none.</summary>
-    public FeatureMap? Features { get; set; }
 
     /// <summary>Called at every exit, after everything else.</summary>
     public Action<Vcpu>? AtExit { get; set; }
@@ -55,6 +55,11 @@ internal sealed class RunMonitor : IMachineObserver
     /// <summary>An NMI waited behind STI.</summary>
     public bool NmiBehindSti { get; private set; }
 
+    /// <summary>The emulator met an instruction that it does not know.</summary>
+    public bool EmulationFailed => Failures != _failuresBefore;
+
+    private ulong Failures => _machine.Kvm?.Vcpu.Stats.EmulationFailures ?? 0;
+
     /// <summary>Retired count at the last pass that injected something; all ones when none did.</summary>
     public ulong InjectedAt { get; private set; }
 
@@ -73,6 +78,7 @@ internal sealed class RunMonitor : IMachineObserver
     /// <summary>Begins a new run.</summary>
     public void Begin()
     {
+        _failuresBefore = Failures;
         _stuckAt = ulong.MaxValue;
         _stuckReason = 0;
         _stuck = 0;
@@ -101,11 +107,8 @@ internal sealed class RunMonitor : IMachineObserver
         Reasons = other.Reasons;
     }
 
-    public void OnInput(InputPoint point, in Position at, in Input input)
-    {
-        Feature(1, (uint)input.Kind, (uint)point);
+    public void OnInput(InputPoint point, in Position at, in Input input) =>
         AllocationFailed |= input.Kind == InputKind.AllocationFailure;
-    }
 
     public void OnDelivered(in GuestEvent delivered, ulong returnRip)
     {
@@ -135,7 +138,7 @@ internal sealed class RunMonitor : IMachineObserver
         Exits++;
         uint reason = exit.Reason & 0xFFFF;
         Reasons |= reason < 64 ? 1UL << (int)reason : 0;
-        Feature(3, (_lastReason << 8) | reason, (uint)ExitClasses.Of(vcpu, exit));
+        Feature(3, (_lastReason << 8) | reason, (uint)QualificationClass.Of(exit, vcpu));
         if (exit.IdtVectoringInfo.Valid)
         {
             Feature(4, reason, exit.IdtVectoringInfo.Value & 0xFFF);
@@ -146,18 +149,17 @@ internal sealed class RunMonitor : IMachineObserver
         AtExit?.Invoke(vcpu);
     }
 
-    public void OnHandled(Vcpu vcpu, ExitRow row, in VmExit exit, ExitOutcome outcome)
+    public void OnInjected(Vcpu vcpu, InterruptionInfo info, uint errorCode, bool again)
     {
-        uint waits = vcpu.Events.Exception.Pending ? vcpu.Events.Exception.Vector + 1U : 0;
-        Feature(5, ((uint)row.Reason << 8) | waits, ((uint)outcome.Verdict << 16) | (uint)ExitClasses.Of(vcpu, exit));
     }
 
-    public void OnInjected(Vcpu vcpu, InterruptionInfo info, uint errorCode, bool again) =>
-        Feature(6, info.Value & 0xFFF, again ? 1U : 0);
+    public void OnUserspaceExit(Vcpu vcpu, KvmExitReason reason, int result)
+    {
+    }
 
-    public void OnUserspaceExit(Vcpu vcpu, KvmExitReason reason, int result) => Feature(7, (uint)reason, (uint)-result);
-
-    public void OnRequest(Vcpu vcpu, Request request, bool served) => Feature(8, (uint)request, served ? 1U : 0);
+    public void OnRequest(Vcpu vcpu, Request request, bool served)
+    {
+    }
 
     public void OnConsole(byte value) => _consoleHash = StateHash.Step(_consoleHash, value);
 
@@ -171,9 +173,7 @@ internal sealed class RunMonitor : IMachineObserver
 
     public void OnEnd(in MachineStop stop) => Feature(9, (uint)stop.Kind, TooManyPasses ? 1U : 0);
 
-    /// <summary>Counts a feature of the run.</summary>
-    public void Feature(uint kind, uint first, uint second) =>
-        Features?.Add(((ulong)kind << 56) ^ ((ulong)first << 24) ^ second);
+    private void Feature(uint kind, uint first, uint second) => _features.Add(((ulong)kind << 52) ^ ((ulong)first << 28) ^ second);
 
     private void CountPass()
     {
