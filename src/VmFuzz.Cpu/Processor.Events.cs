@@ -15,7 +15,7 @@ public sealed unsafe partial class Processor
     public GuestEvent? Delivering { get; private set; }
 
     /// <summary>Whether the last delivery that ended in a handler delivered a fault on the way and not the event itself.</summary>
-    internal bool DeliveredAnother { get; private set; }
+    public bool DeliveredAnother { get; private set; }
 
     // Deliveries so far; only compared.
     private ulong _deliveries;

@@ -16,5 +16,7 @@ internal static class DeepOracleRows
     [
         .. DeterminismOracles.Rows,
         .. EquivalenceOracles.Rows,
+        .. PerturbationOracles.Rows,
+        .. MigrationOracles.Rows,
     ];
 }

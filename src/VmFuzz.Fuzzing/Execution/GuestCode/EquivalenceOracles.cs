@@ -13,7 +13,7 @@ internal static class EquivalenceOracles
     ];
 
     /// <summary>The input with those events only that mean the same to both.</summary>
-    private static FuzzInput Common(FuzzInput input, bool nmis)
+    public static FuzzInput Common(FuzzInput input, bool nmis)
     {
         foreach (ScheduledEvent e in input.Events)
         {
@@ -45,7 +45,7 @@ internal static class EquivalenceOracles
 
         var pair = new GuestPair(left.Machine, left.Monitor, right.Machine, right.Monitor);
         return machines.Comparison.FirstDifference(pair) is { } difference
-            ? new FirstDivergence(machines, input, pair, left, right).Find("equivalence." + how, difference)
+            ? new FirstDivergence(machines, input, pair, left, right, r => r.Load(input)).Find("equivalence." + how, difference)
             : null;
     }
 }

@@ -1,5 +1,6 @@
 using Iced.Intel;
 using VmFuzz.Arch;
+using VmFuzz.Cpu;
 using VmFuzz.Machines;
 
 namespace VmFuzz.Fuzzing;
@@ -8,7 +9,7 @@ namespace VmFuzz.Fuzzing;
 /// Finds the instruction after which two ways to run an input differ first, so that findings are told apart by what
 /// broke. Halves the distance: about ten runs on each machine.
 /// </summary>
-internal sealed class FirstDivergence(GuestMachines machines, FuzzInput input, GuestPair pair, GuestRunner left, GuestRunner right)
+internal sealed class FirstDivergence(GuestMachines machines, FuzzInput input, GuestPair pair, GuestRunner left, GuestRunner right, Action<GuestRunner> loadRight)
 {
     private string _instruction = "";
 
@@ -39,17 +40,19 @@ internal sealed class FirstDivergence(GuestMachines machines, FuzzInput input, G
 
     private (string Name, string Text)? RunTo(ulong retired)
     {
+        left.Load(input);
         Stopped(left, retired);
+        loadRight(right);
         Stopped(right, retired);
         return left.Machine.Stop.Kind == MachineStopKind.UserStop && right.Machine.Stop.Kind == MachineStopKind.UserStop
             ? machines.Comparison.FirstDifference(pair)
             : null;
     }
 
-    private void Stopped(GuestRunner runner, ulong retired)
+    private static void Stopped(GuestRunner runner, ulong retired)
     {
-        runner.Load(input);
-        runner.Machine.Processor.Door.Source = new StoppingSource(runner.Fuzz.Source, retired);
+        InputDoor door = runner.Machine.Processor.Door;
+        door.Source = new StoppingSource(door.Source, retired);
         runner.Machine.Run();
     }
 

@@ -13,6 +13,8 @@ internal enum GuestMachineKind
     Kvm,
     /// <summary>Under the hypervisor once more: for what is compared with it.</summary>
     Twin,
+    /// <summary>Under the hypervisor: where runs are moved to.</summary>
+    Target,
     /// <summary>Under the hypervisor, every instruction by its reference microcode.</summary>
     Reference,
     /// <summary>Under the hypervisor without virtual NMIs, with a TSC that is caught up and RIPs that are counted.</summary>
