@@ -149,10 +149,16 @@ internal sealed partial class Emulator
         }
     }
 
-    // handle_emulation_failure.
+    // handle_emulation_failure: a guest's kernel is given up, its user gets #UD, which cannot end the VM.
     private int Fail()
     {
         _vcpu.Stats.EmulationFailures++;
+        if (_vcpu.Vmx.Cpl != 0)
+        {
+            _vcpu.Queue(GuestFault.Ud);
+            return 1;
+        }
+
         _vcpu.KvmRun.SetInternalError(KvmInternalError.Emulation,
             $"the emulator does not know {_instruction.Code} at RIP 0x{_vcpu.Rip:x}",
             StateFields.Take(_code.AsSpan(0, 8)), StateFields.Take(_code.AsSpan(8)));

@@ -279,6 +279,21 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
     {
         InterruptsEnabled = true;
         Log(HostEvent.IrqEnable);
+        RunPending();
+    }
+
+    /// <summary>An interrupt of the host arrives: with interrupts enabled its vector runs at once.</summary>
+    internal void Interrupt(byte vector)
+    {
+        RaiseVector(vector);
+        if (InterruptsEnabled)
+        {
+            RunPending();
+        }
+    }
+
+    private void RunPending()
+    {
         while (InterruptPending)
         {
             RunVector(Acknowledge());

@@ -81,7 +81,7 @@ public sealed unsafe partial class VmxUnit
     }
 
     // SDM "Saving RIP, RSP, RFLAGS, and SSP": 1, or during a delivery what the saved image would have had.
-    private SavedRf RfOfAccess => Vectoring is { Type: not EventType.HardwareException } ? SavedRf.Keep : SavedRf.Set;
+    private SavedRf RfOfAccess => Vectoring is not { } delivered || _cpu.PushesRf(delivered) ? SavedRf.Set : SavedRf.Clear;
 
     /// <summary>Walks the EPT paging structures of a pointer without faults, exits or flag updates (for tools and tests).</summary>
     /// <returns>False when the address is not mapped for a read.</returns>
