@@ -1,0 +1,83 @@
+using System.Collections.Immutable;
+
+namespace VmFuzz.Fuzz;
+
+/// <summary>What every host takes on its command line. The rest belongs to the fuzzer.</summary>
+public sealed record HostOptions
+{
+    /// <summary>The usual way in: targets by the names of their rows.</summary>
+    public const string DefaultEntry = "VmFuzz.Fuzzing:VmFuzz.Fuzzing.ByteTarget:Open";
+
+    /// <summary>Help on these options, a line each.</summary>
+    public const string Help = """
+          --target=NAME               what the bytes are fed to: exit-handlers, vmcs-entry, guest-code, or a plug-in's
+          --plugin=FILE               an assembly with handlers and targets of one's own; it is instrumented too
+          --instrument=NAME[,NAME]    assemblies that get probes (VmFuzz.Vmx,VmFuzz.Kvm)
+          --entry=ASSEMBLY:TYPE:METHOD  another way in, shaped like VmFuzz.Fuzzing.ByteTarget.Open
+        """;
+
+    /// <summary>Name of the target.</summary>
+    public string Target { get; init; } = "";
+
+    /// <summary>Path of a plug-in, or empty.</summary>
+    public string Plugin { get; init; } = "";
+
+    /// <summary>Assembly, type and method that open a target, with colons between them.</summary>
+    public string Entry { get; init; } = DefaultEntry;
+
+    /// <summary>Simple names of the assemblies that get probes.</summary>
+    public ImmutableArray<string> Instrumented { get; init; } = ["VmFuzz.Vmx", "VmFuzz.Kvm"];
+
+    /// <summary>What is not an option of these.</summary>
+    public ImmutableArray<string> Rest { get; init; } = [];
+
+    /// <summary>Simple name of the plug-in's assembly, or empty.</summary>
+    public string PluginName => Path.GetFileNameWithoutExtension(Plugin);
+
+    /// <summary>The options as arguments of one word each, without the rest.</summary>
+    public IEnumerable<string> Arguments =>
+    [
+        $"--target={Target}",
+        .. Plugin.Length == 0 ? (string[])[] : [$"--plugin={Plugin}"],
+        $"--instrument={string.Join(',', Instrumented)}",
+        $"--entry={Entry}",
+    ];
+
+    /// <summary>Reads a command line.</summary>
+    /// <param name="arguments">The arguments; an option's value follows a <c>=</c> or is the next argument.</param>
+    /// <param name="options">The options, when the result is null.</param>
+    /// <returns>What is wrong, or null.</returns>
+    public static string? TryParse(ReadOnlySpan<string> arguments, out HostOptions options)
+    {
+        options = new HostOptions();
+        var rest = ImmutableArray.CreateBuilder<string>();
+        for (int i = 0; i < arguments.Length; i++)
+        {
+            string[] parts = arguments[i].Split('=', 2);
+            if (parts[0] is not ("--target" or "--plugin" or "--instrument" or "--entry"))
+            {
+                rest.Add(arguments[i]);
+                continue;
+            }
+
+            if (parts.Length == 1 && ++i == arguments.Length)
+            {
+                return $"{parts[0]} needs a value";
+            }
+
+            string value = parts.Length == 2 ? parts[1] : arguments[i];
+            options = parts[0] switch
+            {
+                "--target" => options with { Target = value },
+                "--plugin" => options with { Plugin = Path.GetFullPath(value) },
+                "--instrument" => options with { Instrumented = [.. value.Split(',', StringSplitOptions.RemoveEmptyEntries)] },
+                _ => options with { Entry = value },
+            };
+        }
+
+        options = options with { Rest = rest.ToImmutable() };
+        return options.Target.Length == 0 ? "--target is missing"
+            : options.Entry.Split(':').Length != 3 ? "--entry is not ASSEMBLY:TYPE:METHOD"
+            : null;
+    }
+}
