@@ -43,6 +43,11 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Processor = new Processor(model!, Memory, Bus, Clock, inputs, 0, Variants.Instructions);
         Clock.Attach(Processor);
         Processor.Boundary = this;
+        if (options.UserAnswers)
+        {
+            Bus.Answers = AnswerFromDoor;
+        }
+
         _match = new ConsoleMatch(options.UntilSerial);
     }
 
@@ -113,6 +118,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             ? new PcMachine(options, inputs, variants)
             : new FlatMachine(options, inputs, variants);
         machine.RegisterEventTargets();
+        machine.Variants.Prepare?.Invoke(machine);
         machine.Memory.Commit();
         machine._start = new MachineSnapshot(machine);
         return machine;
@@ -351,6 +357,9 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Observer?.OnSync();
         _nextSync = Processor.Retired + SyncDistance;
     }
+
+    private ulong AnswerFromDoor(bool isPort, ulong address, int size) =>
+        Processor.Door.TryTake(InputPoint.UserAnswer, out Input answer) ? answer.Value : ulong.MaxValue;
 
     private string LimitText() => Options.UntilSerial.Length == 0
         ? $"{Options.MaxInstructions} instructions were retired"
