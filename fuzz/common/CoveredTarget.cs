@@ -9,7 +9,9 @@ public sealed unsafe class CoveredTarget
     private readonly HostOptions _options;
     private readonly CoverageLoader _loader;
     private readonly int _features;
-    private Func<ReadOnlySpan<byte>, Span<byte>, string?> _run = static (_, _) => null;
+    private byte[] _saved = [];
+    private int _untilDeep;
+    private Func<ReadOnlySpan<byte>, Span<byte>, bool, string?> _run = static (_, _, _) => null;
 
     private CoveredTarget(HostOptions options, CoverageLoader loader, int features)
     {
@@ -34,12 +36,12 @@ public sealed unsafe class CoveredTarget
     public static string? TryPrepare(HostOptions options, out CoveredTarget target)
     {
         target = null!;
-        CoverageLoaderOptions load = new() { Instrumented = options.Instrumented };
-        if (options.Plugin.Length != 0)
+        CoverageLoaderOptions load = new()
         {
-            load = load with { Files = [options.Plugin], Instrumented = options.Instrumented.Add(options.PluginName) };
-        }
-
+            Files = options.Plugins,
+            Folders = [AppContext.BaseDirectory, .. options.Plugins.Select(static path => Path.GetDirectoryName(path)!)],
+            Instrumented = [.. options.Instrumented, .. options.PluginNames],
+        };
         if (CoverageLoader.TryCreate(load, out CoverageLoader loader) is { } error)
         {
             return error.Message;
@@ -59,12 +61,12 @@ public sealed unsafe class CoveredTarget
     public string? TryOpen()
     {
         string[] entry = _options.Entry.Split(':');
-        if (_loader.TryBind(entry[0], entry[1], entry[2], out Func<string, string, Func<ReadOnlySpan<byte>, Span<byte>, string?>?> open) is { } error)
+        if (_loader.TryBind(entry[0], entry[1], entry[2], out Func<string, string[], Func<ReadOnlySpan<byte>, Span<byte>, bool, string?>?> open) is { } error)
         {
             return error.Message;
         }
 
-        if (open(_options.Target, _options.PluginName) is not { } run)
+        if (open(_options.Target, [.. _options.PluginNames]) is not { } run)
         {
             return $"there is no target {_options.Target}";
         }
@@ -84,16 +86,23 @@ public sealed unsafe class CoveredTarget
         }
 
         LastViolation = null;
+        _untilDeep = 0;
         CoverageMap.Clear();
     }
 
     /// <summary>Runs bytes. The map is not emptied before.</summary>
+    /// <param name="bytes">The bytes.</param>
+    /// <param name="deep">Whether the oracles that cost several runs are wanted in any case.</param>
     /// <returns>Whether nothing was broken; otherwise <see cref="LastViolation"/> says what.</returns>
-    public bool Run(ReadOnlySpan<byte> bytes)
+    public bool Run(ReadOnlySpan<byte> bytes, bool deep = false)
     {
         try
         {
-            LastViolation = _run(bytes, CoverageMap.Counts.Slice(_features, ByteTarget.FeatureCells));
+            LastViolation = _run(bytes, CoverageMap.Counts.Slice(_features, ByteTarget.FeatureCells), false);
+            if (LastViolation is null && (deep || IsDeepDue()))
+            {
+                LastViolation = RunDeep();
+            }
         }
 #pragma warning disable CA1031 // Whatever comes out of a target is a finding.
         catch (Exception error)
@@ -123,11 +132,33 @@ public sealed unsafe class CoveredTarget
                 return 2;
             }
 
-            bool fine = Run(bytes);
+            bool fine = Run(bytes, _options.DeepEvery != 0);
             output.WriteLine(fine ? $"{file}: fine" : $"{file}: {LastViolation}");
             status = fine ? status : 1;
         }
 
         return status;
+    }
+
+    private bool IsDeepDue()
+    {
+        bool due = _untilDeep == 0;
+        _untilDeep = due ? _options.DeepEvery - 1 : _untilDeep - 1;
+        return due && _options.DeepEvery != 0;
+    }
+
+    // The fuzzer sees what the first run reached, not what the others added.
+    private string? RunDeep()
+    {
+        Span<byte> counts = CoverageMap.Counts;
+        if (_saved.Length < counts.Length)
+        {
+            _saved = new byte[counts.Length];
+        }
+
+        counts.CopyTo(_saved);
+        string? violation = _run(default, default, true);
+        _saved.AsSpan(0, counts.Length).CopyTo(counts);
+        return violation;
     }
 }

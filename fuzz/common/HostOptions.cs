@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Globalization;
 
 namespace VmFuzz.Fuzz;
 
@@ -11,16 +12,20 @@ public sealed record HostOptions
     /// <summary>Help on these options, a line each.</summary>
     public const string Help = """
           --target=NAME               what the bytes are fed to: exit-handlers, vmcs-entry, guest-code, or a plug-in's
-          --plugin=FILE               an assembly with handlers and targets of one's own; it is instrumented too
+          --plugin=FILE               an assembly with handlers and targets of one's own; gets probes too; may be repeated
           --instrument=NAME[,NAME]    assemblies that get probes (VmFuzz.Vmx,VmFuzz.Kvm)
+          --deep-every=N              one execution in N also meets the oracles that cost several runs; 0 for none (64)
           --entry=ASSEMBLY:TYPE:METHOD  another way in, shaped like VmFuzz.Fuzzing.ByteTarget.Open
         """;
 
     /// <summary>Name of the target.</summary>
     public string Target { get; init; } = "";
 
-    /// <summary>Path of a plug-in, or empty.</summary>
-    public string Plugin { get; init; } = "";
+    /// <summary>Full paths of plug-ins.</summary>
+    public ImmutableArray<string> Plugins { get; init; } = [];
+
+    /// <summary>One execution in this many also meets the oracles that cost several runs; 0 for none.</summary>
+    public int DeepEvery { get; init; } = 64;
 
     /// <summary>Assembly, type and method that open a target, with colons between them.</summary>
     public string Entry { get; init; } = DefaultEntry;
@@ -31,14 +36,15 @@ public sealed record HostOptions
     /// <summary>What is not an option of these.</summary>
     public ImmutableArray<string> Rest { get; init; } = [];
 
-    /// <summary>Simple name of the plug-in's assembly, or empty.</summary>
-    public string PluginName => Path.GetFileNameWithoutExtension(Plugin);
+    /// <summary>Simple names of the plug-ins' assemblies.</summary>
+    public IEnumerable<string> PluginNames => Plugins.Select(static path => Path.GetFileNameWithoutExtension(path));
 
     /// <summary>The options as arguments of one word each, without the rest.</summary>
     public IEnumerable<string> Arguments =>
     [
         $"--target={Target}",
-        .. Plugin.Length == 0 ? (string[])[] : [$"--plugin={Plugin}"],
+        .. Plugins.Select(static path => $"--plugin={path}"),
+        string.Create(CultureInfo.InvariantCulture, $"--deep-every={DeepEvery}"),
         $"--instrument={string.Join(',', Instrumented)}",
         $"--entry={Entry}",
     ];
@@ -54,7 +60,7 @@ public sealed record HostOptions
         for (int i = 0; i < arguments.Length; i++)
         {
             string[] parts = arguments[i].Split('=', 2);
-            if (parts[0] is not ("--target" or "--plugin" or "--instrument" or "--entry"))
+            if (parts[0] is not ("--target" or "--plugin" or "--instrument" or "--deep-every" or "--entry"))
             {
                 rest.Add(arguments[i]);
                 continue;
@@ -69,7 +75,8 @@ public sealed record HostOptions
             options = parts[0] switch
             {
                 "--target" => options with { Target = value },
-                "--plugin" => options with { Plugin = Path.GetFullPath(value) },
+                "--plugin" => options with { Plugins = options.Plugins.Add(Path.GetFullPath(value)) },
+                "--deep-every" => options with { DeepEvery = int.TryParse(value, CultureInfo.InvariantCulture, out int every) ? every : -1 },
                 "--instrument" => options with { Instrumented = [.. value.Split(',', StringSplitOptions.RemoveEmptyEntries)] },
                 _ => options with { Entry = value },
             };
@@ -77,6 +84,7 @@ public sealed record HostOptions
 
         options = options with { Rest = rest.ToImmutable() };
         return options.Target.Length == 0 ? "--target is missing"
+            : options.DeepEvery < 0 ? "--deep-every is not a number"
             : options.Entry.Split(':').Length != 3 ? "--entry is not ASSEMBLY:TYPE:METHOD"
             : null;
     }

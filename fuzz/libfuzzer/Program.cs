@@ -32,6 +32,13 @@ internal static unsafe class Program
             return Fail(args.Length == 0 ? Usage : $"{bad}\n{Usage}");
         }
 
+        // Files are run to see what they break: fully. A folder is a corpus.
+        string[] inputs = [.. options.Rest.Where(static word => !word.StartsWith('-'))];
+        if (inputs.Length != 0 && options.DeepEvery != 0 && Array.TrueForAll(inputs, File.Exists))
+        {
+            options = options with { DeepEvery = 1 };
+        }
+
         string library = "";
         string? error = CoveredTarget.TryPrepare(options, out _target) ?? Toolchain.TryBuild(out library) ?? _target.TryOpen();
         if (error is not null)

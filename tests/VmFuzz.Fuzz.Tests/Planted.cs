@@ -13,7 +13,7 @@ public static class Planted
     /// <c>order</c>: a violation when an exit for CPUID is followed by one for an I/O instruction on a port below 0x100.
     /// <c>deaths</c>: the same, and the process dies or hangs of other orders.
     /// </summary>
-    public static Func<ReadOnlySpan<byte>, Span<byte>, string?>? Open(string target, string plugin)
+    public static Func<ReadOnlySpan<byte>, Span<byte>, bool, string?>? Open(string target, string[] plugins)
     {
         if (target is not ("order" or "deaths" or "fine"))
         {
@@ -21,7 +21,7 @@ public static class Planted
         }
 
         ByteTarget opened = new(new Orders(target));
-        return (bytes, features) => opened.Run(bytes, features)?.ToString();
+        return (bytes, features, deep) => (deep ? opened.RunDeep() : opened.Run(bytes, features))?.ToString();
     }
 
     private sealed class Orders(string name) : IFuzzExecutor

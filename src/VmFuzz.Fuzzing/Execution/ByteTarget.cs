@@ -42,6 +42,10 @@ public sealed class ByteTarget : IDisposable
         return execution.Violation;
     }
 
+    /// <summary>Runs the last bytes again under other conditions and compares. Leaves coverage undefined.</summary>
+    /// <returns>What was broken, or null.</returns>
+    public Violation? RunDeep() => _executor.RunDeep(_input);
+
     /// <summary>The bytes in their one form, which means the same to everything that reads inputs: for findings.</summary>
     public byte[] Canonical(ReadOnlySpan<byte> bytes)
     {
@@ -54,43 +58,36 @@ public sealed class ByteTarget : IDisposable
 
     /// <summary>A target by its name, in a shape that can be bound from outside a context of assemblies.</summary>
     /// <param name="target">Name of a row: of <see cref="FuzzTargetRow.BuiltIn"/>, or of a plug-in's.</param>
-    /// <param name="plugin">Simple name of the plug-in's assembly, which this context can load; empty for none.</param>
-    /// <returns>From bytes and counts of features to what was broken, one line, or null; null when there is no such target.</returns>
-    public static Func<ReadOnlySpan<byte>, Span<byte>, string?>? Open(string target, string plugin)
+    /// <param name="plugins">Simple names of the plug-ins' assemblies, which this context can load.</param>
+    /// <returns>
+    /// From bytes, counts of features, and whether only the oracles that cost several runs are wanted, on the same bytes
+    /// as last, to what was broken, one line, or null; null when there is no such target.
+    /// </returns>
+    public static Func<ReadOnlySpan<byte>, Span<byte>, bool, string?>? Open(string target, string[] plugins)
     {
-        ArgumentNullException.ThrowIfNull(plugin);
-        foreach (FuzzTargetRow row in Rows(plugin))
+        ArgumentNullException.ThrowIfNull(plugins);
+        if (Find(target, plugins) is not { } row)
         {
-            if (row.Name == target)
-            {
-                ByteTarget opened = new(row.CreateExecutor());
-                return (bytes, features) => opened.Run(bytes, features)?.ToString();
-            }
+            return null;
         }
 
-        return null;
+        ByteTarget opened = new(row.CreateExecutor());
+        return (bytes, features, deep) => (deep ? opened.RunDeep() : opened.Run(bytes, features))?.ToString();
     }
 
-    /// <summary>Names of the targets, a plug-in's included, in their order.</summary>
-    /// <param name="plugin">As for <see cref="Open"/>.</param>
-    public static string[] Names(string plugin)
+    // The plug-ins bind to the assemblies of the context that this code is in.
+    private static FuzzTargetRow? Find(string target, string[] plugins)
     {
-        ArgumentNullException.ThrowIfNull(plugin);
-        return [.. Rows(plugin).Select(static row => row.Name)];
-    }
-
-    // The plug-in binds to the assemblies of the context that this code is in.
-    private static IEnumerable<FuzzTargetRow> Rows(string plugin)
-    {
-        if (plugin.Length == 0)
-        {
-            return FuzzTargetRow.BuiltIn;
-        }
-
         AssemblyLoadContext home = AssemblyLoadContext.GetLoadContext(typeof(ByteTarget).Assembly)!;
-        Type[] types = home.LoadFromAssemblyName(new(plugin)).GetExportedTypes();
-        Type[] offers = [.. types.Where(static type => !type.IsAbstract && type.IsAssignableTo(typeof(IFuzzPlugin)))];
-        Array.Sort(offers, static (a, b) => string.CompareOrdinal(a.FullName, b.FullName));
-        return FuzzTargetRow.BuiltIn.AddRange(offers.SelectMany(static type => ((IFuzzPlugin)Activator.CreateInstance(type)!).Targets));
+        IEnumerable<FuzzTargetRow> rows = FuzzTargetRow.BuiltIn;
+        foreach (string plugin in plugins)
+        {
+            Type? type = Array.Find(
+                home.LoadFromAssemblyName(new(plugin)).GetExportedTypes(),
+                static type => type is { IsClass: true, IsAbstract: false } && type.IsAssignableTo(typeof(IFuzzPlugin)));
+            rows = type is null ? rows : rows.Concat(((IFuzzPlugin)Activator.CreateInstance(type)!).Targets);
+        }
+
+        return rows.FirstOrDefault(row => row.Name == target);
     }
 }
