@@ -11,11 +11,12 @@ public static class Planted
 
     /// <summary>
     /// <c>order</c>: a violation when an exit for CPUID is followed by one for an I/O instruction on a port below 0x100.
-    /// <c>deaths</c>: the same, and the process dies or hangs of other orders.
+    /// <c>deaths</c>: the same, and the process dies or hangs of other orders. <c>deep</c>: a violation when run again,
+    /// of any exit for CPUID.
     /// </summary>
     public static Func<ReadOnlySpan<byte>, Span<byte>, bool, string?>? Open(string target, string[] plugins)
     {
-        if (target is not ("order" or "deaths" or "fine"))
+        if (target is not ("order" or "deaths" or "deep"))
         {
             return null;
         }
@@ -40,13 +41,14 @@ public static class Planted
                 step = Step(step, made.Exit.Reason, made.Exit.Qualification);
             }
 
-            Violation? violation = step == 2 && name != "fine" ? new Violation("planted", "order", "the order that must not be") : null;
+            Violation? violation = step == 2 && name != "deep" ? new Violation("planted", "order", "the order that must not be") : null;
             return new Execution(violation, (ulong)input.Exits.Count, 0);
         }
 
         public ulong Digest() => 0;
 
-        public Violation? RunDeep(FuzzInput input) => null;
+        public Violation? RunDeep(FuzzInput input) =>
+            name == "deep" && input.Exits.Exists(static made => made.Exit.Reason == (uint)ExitReason.Cpuid) ? new Violation("planted", "deep", "not the same twice") : null;
 
         public Violation? Record(FuzzInput input, string path) => null;
 
