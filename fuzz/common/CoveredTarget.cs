@@ -9,6 +9,7 @@ public sealed unsafe class CoveredTarget
     private readonly HostOptions _options;
     private readonly CoverageLoader _loader;
     private readonly int _features;
+    private readonly FindingFolder _findings;
     private byte[] _saved = [];
     private int _untilDeep;
     private Func<ReadOnlySpan<byte>, Span<byte>, bool, string?> _run = static (_, _, _) => null;
@@ -18,6 +19,7 @@ public sealed unsafe class CoveredTarget
         _options = options;
         _loader = loader;
         _features = features;
+        _findings = new FindingFolder(options.Findings);
     }
 
     /// <summary>Cells of the map: one a probe, then the semantic features.</summary>
@@ -82,7 +84,7 @@ public sealed unsafe class CoveredTarget
         for (int i = 0; i < 16; i++)
         {
             bytes[..(4 * i)].Fill((byte)i);
-            Run(bytes[..(4 * i)]);
+            RunOnce(bytes[..(4 * i)], false);
         }
 
         LastViolation = null;
@@ -93,22 +95,15 @@ public sealed unsafe class CoveredTarget
     /// <summary>Runs bytes. The map is not emptied before.</summary>
     /// <param name="bytes">The bytes.</param>
     /// <param name="deep">Whether the oracles that cost several runs are wanted in any case.</param>
-    /// <returns>Whether nothing was broken; otherwise <see cref="LastViolation"/> says what.</returns>
+    /// <returns>
+    /// Whether nothing was broken that is not in the folder of findings; otherwise <see cref="LastViolation"/> says what.
+    /// </returns>
     public bool Run(ReadOnlySpan<byte> bytes, bool deep = false)
     {
-        try
+        RunOnce(bytes, deep);
+        if (LastViolation is { } violation && !_findings.Add(violation, bytes))
         {
-            LastViolation = _run(bytes, CoverageMap.Counts.Slice(_features, ByteTarget.FeatureCells), false);
-            if (LastViolation is null && (deep || IsDeepDue()))
-            {
-                LastViolation = RunDeep();
-            }
-        }
-#pragma warning disable CA1031 // Whatever comes out of a target is a finding.
-        catch (Exception error)
-#pragma warning restore CA1031
-        {
-            LastViolation = $"crash: {error}";
+            LastViolation = null;
         }
 
         return LastViolation is null;
@@ -138,6 +133,24 @@ public sealed unsafe class CoveredTarget
         }
 
         return status;
+    }
+
+    private void RunOnce(ReadOnlySpan<byte> bytes, bool deep)
+    {
+        try
+        {
+            LastViolation = _run(bytes, CoverageMap.Counts.Slice(_features, ByteTarget.FeatureCells), false);
+            if (LastViolation is null && (deep || IsDeepDue()))
+            {
+                LastViolation = RunDeep();
+            }
+        }
+#pragma warning disable CA1031 // Whatever comes out of a target is a finding.
+        catch (Exception error)
+#pragma warning restore CA1031
+        {
+            LastViolation = $"crash@{error.GetType().Name}: {error}";
+        }
     }
 
     private bool IsDeepDue()

@@ -15,6 +15,7 @@ public sealed record HostOptions
           --plugin=FILE               an assembly with handlers and targets of one's own; gets probes too; may be repeated
           --instrument=NAME[,NAME]    assemblies that get probes (VmFuzz.Vmx,VmFuzz.Kvm)
           --deep-every=N              one execution in N also meets the oracles that cost several runs; 0 for none (64)
+          --findings=DIR              one input of each distinct finding goes there; what is there is not reported again
           --entry=ASSEMBLY:TYPE:METHOD  another way in, shaped like VmFuzz.Fuzzing.ByteTarget.Open
         """;
 
@@ -26,6 +27,9 @@ public sealed record HostOptions
 
     /// <summary>One execution in this many also meets the oracles that cost several runs; 0 for none.</summary>
     public int DeepEvery { get; init; } = 64;
+
+    /// <summary>Full path of the folder of distinct findings, or empty.</summary>
+    public string Findings { get; init; } = "";
 
     /// <summary>Assembly, type and method that open a target, with colons between them.</summary>
     public string Entry { get; init; } = DefaultEntry;
@@ -45,6 +49,7 @@ public sealed record HostOptions
         $"--target={Target}",
         .. Plugins.Select(static path => $"--plugin={path}"),
         string.Create(CultureInfo.InvariantCulture, $"--deep-every={DeepEvery}"),
+        .. Findings.Length == 0 ? (string[])[] : [$"--findings={Findings}"],
         $"--instrument={string.Join(',', Instrumented)}",
         $"--entry={Entry}",
     ];
@@ -60,7 +65,7 @@ public sealed record HostOptions
         for (int i = 0; i < arguments.Length; i++)
         {
             string[] parts = arguments[i].Split('=', 2);
-            if (parts[0] is not ("--target" or "--plugin" or "--instrument" or "--deep-every" or "--entry"))
+            if (parts[0] is not ("--target" or "--plugin" or "--instrument" or "--deep-every" or "--findings" or "--entry"))
             {
                 rest.Add(arguments[i]);
                 continue;
@@ -76,6 +81,7 @@ public sealed record HostOptions
             {
                 "--target" => options with { Target = value },
                 "--plugin" => options with { Plugins = options.Plugins.Add(Path.GetFullPath(value)) },
+                "--findings" => options with { Findings = Path.GetFullPath(value) },
                 "--deep-every" => options with { DeepEvery = int.TryParse(value, CultureInfo.InvariantCulture, out int every) ? every : -1 },
                 "--instrument" => options with { Instrumented = [.. value.Split(',', StringSplitOptions.RemoveEmptyEntries)] },
                 _ => options with { Entry = value },

@@ -17,6 +17,7 @@ internal static unsafe class Program
 
     private static CoveredTarget _target = null!;
     private static ByteMutator? _mutator;
+    private static bool _keepsFindings;
     private static delegate* unmanaged<void> _abort;
 
     public static int Main(string[] args)
@@ -46,6 +47,8 @@ internal static unsafe class Program
             return Fail(error);
         }
 
+        // What is kept in a folder need not end the process, which would have to start again.
+        _keepsFindings = options.Findings.Length != 0;
         _target.WarmUp();
         if (structured)
         {
@@ -76,7 +79,10 @@ internal static unsafe class Program
         {
             Console.Error.WriteLine($"VmFuzz.Fuzz.LibFuzzer: {_target.LastViolation}");
             Console.Error.Flush();
-            _abort();
+            if (!_keepsFindings)
+            {
+                _abort();
+            }
         }
 
         return 0;

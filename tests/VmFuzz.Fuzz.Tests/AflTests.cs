@@ -38,6 +38,21 @@ public sealed class AflTests : IDisposable
         Assert.Equal(0, HostProcess.Run(HostProcess.Afl, [.. HostProcess.Planted("deep"), "--deep-every=0", fault]).Status);
     }
 
+    [Fact]
+    public void Host_WithAFolderOfFindings_ReportsEachOnce()
+    {
+        string fault = _made.Write("fault", HostProcess.Fault);
+        string again = _made.Write("again", [.. HostProcess.Fault, 30, 0]);
+        string findings = Path.Combine(_made.Folder, "findings");
+        string[] options = [.. HostProcess.Planted("order"), $"--findings={findings}"];
+        (int status, string output) = HostProcess.Run(HostProcess.Afl, [.. options, fault, again]);
+        Assert.Equal(1, status);
+        Assert.Equal($"{fault}: planted@order: the order that must not be\n{again}: fine\n", output);
+        string kept = Assert.Single(Directory.GetFiles(findings));
+        Assert.Equal(HostProcess.Fault, File.ReadAllBytes(kept));
+        Assert.Equal(0, HostProcess.Run(HostProcess.Afl, [.. options, fault]).Status);
+    }
+
     [Theory]
     [InlineData("there is no target other", "--target=other")]
     [InlineData("there is no assembly None in the folders", "--target=order", "--instrument=None")]

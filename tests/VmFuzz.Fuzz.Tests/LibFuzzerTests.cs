@@ -55,6 +55,20 @@ public sealed class LibFuzzerTests : IDisposable
         Assert.Equal(ErrorStatus, HostProcess.Run(HostProcess.LibFuzzer, [.. options, fine, fault]).Status);
     }
 
+    [Fact]
+    public void LibFuzzer_WithAFolderOfFindings_GoesOnBehindThem()
+    {
+        NeedLibFuzzer();
+        string corpus = Path.GetDirectoryName(_made.Write("corpus/fault", HostProcess.Fault))!;
+        string findings = Path.Combine(_made.Folder, "findings");
+        (int status, string output) = HostProcess.Run(
+            HostProcess.LibFuzzer,
+            [.. HostProcess.Planted("order"), $"--findings={findings}", $"-artifact_prefix={_made.Folder}/", "-seed=1", "-max_len=64", "-runs=5000", corpus]);
+        Assert.True(status == 0, output);
+        Assert.Contains("planted@order", output, StringComparison.Ordinal);
+        Assert.Single(Directory.GetFiles(findings));
+    }
+
     private static void NeedLibFuzzer()
     {
         (int status, string output) = HostProcess.Run(HostProcess.LibFuzzer, ["--check"]);

@@ -16,7 +16,7 @@ public sealed class OptionTests
     [Fact]
     public void CommandLine_WrittenAgain_MeansTheSame()
     {
-        Assert.Null(HostOptions.TryParse(["--target=a", "--instrument=X", "--plugin=/p/Q.dll", "--deep-every=0", "--entry=A:B:C"], out HostOptions options));
+        Assert.Null(HostOptions.TryParse(["--target=a", "--instrument=X", "--plugin=/p/Q.dll", "--deep-every=0", "--findings=/f", "--entry=A:B:C"], out HostOptions options));
         Assert.Null(HostOptions.TryParse([.. options.Arguments], out HostOptions again));
         Assert.Equal(string.Join(' ', options.Arguments), string.Join(' ', again.Arguments));
         Assert.Equal("A:B:C", again.Entry);

@@ -10,9 +10,6 @@ internal sealed class AflFuzzer(int worker, FuzzArguments arguments, CampaignDir
     /// <summary>Name of the host.</summary>
     public const string HostName = "VmFuzz.Fuzz.Afl";
 
-    // Columns of plot_data.
-    private const int CorpusColumn = 3, ExecutionsColumn = 11, EdgesColumn = 12, Columns = 13;
-
     private readonly string _seeds = SeedsOf(directory);
 
     /// <summary>The driver.</summary>
@@ -31,11 +28,11 @@ internal sealed class AflFuzzer(int worker, FuzzArguments arguments, CampaignDir
             "-s", Seed.ToString(CultureInfo.InvariantCulture), "-t", Text(1000 * Arguments.HangSeconds),
             .. seconds > 0 ? (string[])["-V", Text(seconds)] : [],
             .. Share > 0 ? (string[])["-E", Share.ToString(CultureInfo.InvariantCulture)] : [],
-            "--", .. HostOf(HostName), .. TargetOf(Arguments),
+            "--", .. HostOf(HostName), .. TargetOf(Arguments), FindingsOption,
         ];
         ProcessStartInfo start = new("afl-fuzz", words);
         Surround(start);
-        foreach (string name in (string[])["AFL_SKIP_BIN_CHECK", "AFL_NO_UI", "AFL_NO_COLOR", "AFL_NO_AFFINITY", "AFL_SKIP_CPUFREQ", "AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES", "AFL_AUTORESUME"])
+        foreach (string name in (string[])["AFL_SKIP_BIN_CHECK", "AFL_NO_UI", "AFL_NO_AFFINITY", "AFL_SKIP_CPUFREQ", "AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES", "AFL_AUTORESUME"])
         {
             start.Environment[name] = "1";
         }
@@ -47,17 +44,15 @@ internal sealed class AflFuzzer(int worker, FuzzArguments arguments, CampaignDir
     /// <inheritdoc/>
     public override WorkerStatus Figures()
     {
-        // plot_data has a line every few seconds, fuzzer_stats is written once a minute and at the end.
+        // The file is written seldom, and at the end; in between the names of the queue tell more.
         FuzzerStats stats = FuzzerStats.Parse(ReadText("fuzzer_stats"));
-        string? last = ReadText("plot_data").Split('\n').LastOrDefault(static line => line.Length != 0 && line[0] != '#');
-        ulong[] plot = [.. (last ?? "").Split(',').Select(static word => ulong.TryParse(word.Trim(), CultureInfo.InvariantCulture, out ulong value) ? value : 0)];
-        bool newer = plot.Length >= Columns && plot[ExecutionsColumn] > stats.Executions;
+        (ulong executions, ulong corpus) = ReadQueue();
         return new WorkerStatus
         {
-            Executions = newer ? plot[ExecutionsColumn] : stats.Executions,
-            Corpus = newer ? plot[CorpusColumn] : stats.CorpusCount,
+            Executions = Math.Max(executions, stats.Executions),
+            Corpus = Math.Max(corpus, stats.CorpusCount),
             Imported = stats.CorpusImported,
-            ProbesSeen = newer ? plot[EdgesColumn] : stats.EdgesFound,
+            ProbesSeen = stats.EdgesFound,
             ProbesTotal = stats.EdgesTotal,
             Stability = Stability(stats),
         };
@@ -69,6 +64,20 @@ internal sealed class AflFuzzer(int worker, FuzzArguments arguments, CampaignDir
 
     /// <inheritdoc/>
     public override OutsideEnd Judge(int exitCode) => exitCode == 0 ? OutsideEnd.Done : OutsideEnd.Broken;
+
+    private (ulong Executions, ulong Corpus) ReadQueue()
+    {
+        string queue = Path.Combine(Root, "queue");
+        ulong executions = 0;
+        ulong corpus = 0;
+        foreach (string path in Directory.Exists(queue) ? Directory.EnumerateFiles(queue, "id*") : [])
+        {
+            executions = Math.Max(executions, CorpusName.Parse(Path.GetFileName(path))?.Executions ?? 0);
+            corpus++;
+        }
+
+        return (executions, corpus);
+    }
 
     private static double Stability(FuzzerStats stats)
     {

@@ -39,7 +39,7 @@ internal sealed class LibFuzzer(int worker, FuzzArguments arguments, CampaignDir
         string[] host = HostOf(HostName);
         string[] words =
         [
-            .. host.Skip(1), .. TargetOf(Arguments), "--structured",
+            .. host.Skip(1), .. TargetOf(Arguments), "--structured", FindingsOption,
             string.Create(CultureInfo.InvariantCulture, $"-seed={Math.Max(1, Seed)}"),
             $"-timeout={Text(Arguments.HangSeconds)}",
             string.Create(CultureInfo.InvariantCulture, $"-rss_limit_mb={Math.Max(2048, 4 * Arguments.Memory)}"),

@@ -11,6 +11,7 @@ internal sealed class OutsideCampaign : IDisposable
 {
     private const int TickMilliseconds = 100;
     private const double StopSeconds = 10;
+    private const double LookSeconds = 0.5;
 
     private readonly FuzzArguments _arguments;
     private readonly CampaignDirectory _directory;
@@ -20,6 +21,7 @@ internal sealed class OutsideCampaign : IDisposable
     private readonly HashSet<string> _saved = new(StringComparer.Ordinal);
     private ImmutableArray<FoundFinding> _findings = [];
     private ulong _before;
+    private double _next;
     private volatile int _interrupts;
 
     private OutsideCampaign(FuzzArguments arguments, CampaignDirectory directory, IFuzzView view, Func<int, FuzzArguments, CampaignDirectory, OutsideFuzzer> make)
@@ -91,7 +93,7 @@ internal sealed class OutsideCampaign : IDisposable
     private string? Run()
     {
         _before = (ulong)_slots.Sum(static s => (long)s.Fuzzer.Figures().Executions);
-        _saved.UnionWith(_slots.SelectMany(static s => s.Fuzzer.Saved()));
+        _saved.UnionWith(Findings());
         foreach (Slot slot in _slots)
         {
             slot.Start(Left());
@@ -110,17 +112,29 @@ internal sealed class OutsideCampaign : IDisposable
                 slot.Watch(stoppedAt != 0 && (_interrupts > 0 || now > stoppedAt + 2), _interrupts > 1 || (stoppedAt != 0 && now > stoppedAt + StopSeconds), over ? null : Left());
             }
 
-            foreach (string file in _slots.SelectMany(static s => s.Fuzzer.Saved()).Where(_saved.Add))
+            if (now >= _next)
             {
-                _view.Say($"saved {Path.GetRelativePath(_directory.Root, file)}");
+                _next = now + LookSeconds;
+                Look();
             }
-
-            _view.Show(View);
         }
 
-        _findings = [.. OutsideFindings.Collect(_slots.Select(static s => s.Fuzzer), _arguments, _view.Say)];
+        _findings = [.. OutsideFindings.Collect(OutsideFuzzer.FindingsOf(_directory), _slots.Select(static s => s.Fuzzer), _arguments, _view.Say)];
         return _slots.All(static s => s.Problem is not null) ? _slots[0].Problem : null;
     }
+
+    private void Look()
+    {
+        foreach (string file in Findings().Where(_saved.Add))
+        {
+            _view.Say($"saved {Path.GetRelativePath(_directory.Root, file)}");
+        }
+
+        _view.Show(View);
+    }
+
+    private IEnumerable<string> Findings() =>
+        Directory.Exists(OutsideFuzzer.FindingsOf(_directory)) ? Directory.EnumerateFiles(OutsideFuzzer.FindingsOf(_directory)) : [];
 
     private double Left() => _arguments.Seconds > 0 ? Math.Max(1, _arguments.Seconds - _watch.Elapsed.TotalSeconds) : 0;
 

@@ -12,13 +12,18 @@ internal static class OutsideFindings
     /// <summary>
     /// Brings the files into the one form of inputs and runs each, in processes of their own, with all oracles.
     /// </summary>
-    /// <param name="fuzzers">Whose files.</param>
+    /// <param name="findings">Folder of distinct findings.</param>
+    /// <param name="fuzzers">Whose saved files.</param>
     /// <param name="arguments">What was asked for.</param>
     /// <param name="say">Takes lines for people.</param>
     /// <returns>Distinct findings, in the order of the files.</returns>
-    public static IReadOnlyList<FoundFinding> Collect(IEnumerable<OutsideFuzzer> fuzzers, FuzzArguments arguments, Action<string> say)
+    public static IReadOnlyList<FoundFinding> Collect(string findings, IEnumerable<OutsideFuzzer> fuzzers, FuzzArguments arguments, Action<string> say)
     {
-        (int Worker, string File)[] files = [.. fuzzers.SelectMany(static fuzzer => fuzzer.Saved().Order(StringComparer.Ordinal).Select(file => (fuzzer.Worker, file)))];
+        (int Worker, string File)[] files =
+        [
+            .. Directory.Exists(findings) ? Directory.GetFiles(findings).Order(StringComparer.Ordinal).Select(static file => (0, file)) : [],
+            .. fuzzers.SelectMany(static fuzzer => fuzzer.Saved().Order(StringComparer.Ordinal).Select(file => (fuzzer.Worker, file))),
+        ];
         if (files.Length > MostFiles)
         {
             say($"of {files.Length} saved inputs only the first {MostFiles} are looked at");
@@ -66,7 +71,7 @@ internal static class OutsideFindings
 
         if (fine != 0)
         {
-            say(string.Create(CultureInfo.InvariantCulture, $"{fine} of {files.Length} saved inputs break nothing when run alone"));
+            say(string.Create(CultureInfo.InvariantCulture, $"{fine} of {files.Length} saved inputs break nothing when run alone; they are kept"));
         }
 
         return [.. found.Values];

@@ -34,6 +34,9 @@ internal abstract class OutsideFuzzer(int worker, FuzzArguments arguments, Campa
     /// <summary>The seed of this worker; 31 bits, as fuzzers want them.</summary>
     protected uint Seed { get; } = (uint)(directory.File.Seed + (ulong)worker) & 0x7FFF_FFFF;
 
+    /// <summary>Full path of the folder where hosts keep one input of each distinct finding.</summary>
+    public static string FindingsOf(CampaignDirectory directory) => Path.Combine(directory.Root, "findings");
+
     /// <summary>Full path of the folder of inputs to start from.</summary>
     public static string SeedsOf(CampaignDirectory directory) => Path.Combine(directory.Root, "seeds");
 
@@ -49,7 +52,7 @@ internal abstract class OutsideFuzzer(int worker, FuzzArguments arguments, Campa
     /// <summary>Its figures, as far as they are known.</summary>
     public abstract WorkerStatus Figures();
 
-    /// <summary>Files of inputs that broke something.</summary>
+    /// <summary>Files of inputs that killed the process or did not end.</summary>
     public abstract IEnumerable<string> Saved();
 
     /// <summary>What the end of the process means.</summary>
@@ -82,6 +85,9 @@ internal abstract class OutsideFuzzer(int worker, FuzzArguments arguments, Campa
         .. arguments.Plugins.Select(static path => $"--plugin={path}"),
         .. arguments.Coverage ? (string[])[] : ["--instrument="],
     ];
+
+    /// <summary>The option of a host that says where distinct findings go.</summary>
+    protected string FindingsOption { get; } = $"--findings={FindingsOf(directory)}";
 
     /// <summary>What every process of a campaign gets: a bound on its memory, no dumps.</summary>
     protected void Surround(ProcessStartInfo start)
