@@ -67,7 +67,7 @@ public sealed class AflTests : IDisposable
     [Fact]
     public void AflFuzz_OnAPlantedFault_FindsIt()
     {
-        Run("order", ["-V", "15"], ("AFL_BENCH_UNTIL_CRASH", "1"));
+        Run("order", ["-V", "60"], ("AFL_BENCH_UNTIL_CRASH", "1"));
         string[] crashes = [.. Saved("crashes")];
         Assert.NotEmpty(crashes);
         (int status, string output) = HostProcess.Run(HostProcess.Afl, [.. HostProcess.Planted("order"), .. crashes]);
@@ -80,22 +80,35 @@ public sealed class AflTests : IDisposable
     {
         _made.Write("seeds/death", HostProcess.Death);
         _made.Write("seeds/hang", HostProcess.Hang);
-        string log = Run("deaths", ["-E", "2000", "-V", "15"]);
+        string log = Run("deaths", ["-E", "2000", "-V", "60"]);
         Assert.Contains("results in a crash", log, StringComparison.Ordinal);
         Assert.Contains("results in a timeout", log, StringComparison.Ordinal);
         Assert.InRange(Stat("execs_done"), 2000, double.MaxValue);
         Assert.Equal(100, Stat("stability"));
     }
 
+    [Fact]
+    public void AflFuzz_OnAHandlerOfAPlugin_FindsItsFault()
+    {
+        Run(["-E", "30000", "-V", "60"], [.. HostProcess.Plugin, $"--findings={_made.Folder}/findings"]);
+        string kept = Assert.Single(Directory.GetFiles(Path.Combine(_made.Folder, "findings")), static name => name.Contains("PlantedPlugin", StringComparison.Ordinal));
+        (int status, string output) = HostProcess.Run(HostProcess.Afl, [.. HostProcess.Plugin, kept]);
+        Assert.Equal(1, status);
+        Assert.Contains("InvalidOperationException", output, StringComparison.Ordinal);
+    }
+
     private static void NeedAfl() => Assert.SkipUnless(HostProcess.IsInstalled("afl-fuzz"), "afl-fuzz is not installed (package afl++)");
 
-    private string Run(string target, string[] bounds, params (string Name, string Value)[] more)
+    private string Run(string target, string[] bounds, params (string Name, string Value)[] more) =>
+        Run(bounds, HostProcess.Planted(target), more);
+
+    private string Run(string[] bounds, string[] options, params (string Name, string Value)[] more)
     {
         NeedAfl();
         _made.Write("seeds/zero", new byte[16]);
         (int _, string log) = HostProcess.Run(
             "afl-fuzz",
-            [.. bounds, "-s", "1", "-t", "500", "-i", Path.Combine(_made.Folder, "seeds"), "-o", Path.Combine(_made.Folder, "out"), "--", HostProcess.Afl, .. HostProcess.Planted(target)],
+            [.. bounds, "-s", "1", "-t", "500", "-i", Path.Combine(_made.Folder, "seeds"), "-o", Path.Combine(_made.Folder, "out"), "--", HostProcess.Afl, .. options],
             [.. more, ("AFL_SKIP_BIN_CHECK", "1"), ("AFL_NO_UI", "1"), ("AFL_NO_COLOR", "1"), ("AFL_NO_AFFINITY", "1"), ("AFL_SKIP_CPUFREQ", "1"), ("AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES", "1"), ("AFL_FORKSRV_INIT_TMOUT", "60000")]);
         return log;
     }

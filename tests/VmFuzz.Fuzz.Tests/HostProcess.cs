@@ -26,6 +26,9 @@ public sealed class HostProcess : IDisposable
     /// <summary>Options that open a planted target, with probes in it.</summary>
     public static string[] Planted(string target) => [$"--target={target}", $"--entry={Tests.Planted.Entry}", "--instrument=VmFuzz.Fuzz.Tests"];
 
+    /// <summary>Options that open the target of <see cref="PlantedPlugin"/>, with probes in the model.</summary>
+    public static string[] Plugin => [$"--target={PlantedPlugin.Name}", $"--plugin={typeof(PlantedPlugin).Assembly.Location}"];
+
     /// <summary>Whether a program is on the path.</summary>
     public static bool IsInstalled(string program) =>
         (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(folder => File.Exists(Path.Combine(folder, program)));

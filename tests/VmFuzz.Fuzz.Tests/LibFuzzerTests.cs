@@ -37,7 +37,7 @@ public sealed class LibFuzzerTests : IDisposable
         string[] seed = [_made.Write("seeds/zero", new byte[16])];
         (int status, string output) = HostProcess.Run(
             HostProcess.LibFuzzer,
-            [.. HostProcess.Planted("order"), .. more, "-seed=1", "-max_len=64", "-runs=3000000", "-max_total_time=15", $"-artifact_prefix={prefix}-", Path.GetDirectoryName(seed[0])!]);
+            [.. HostProcess.Planted("order"), .. more, "-seed=1", "-max_len=64", "-runs=3000000", "-max_total_time=60", $"-artifact_prefix={prefix}-", Path.GetDirectoryName(seed[0])!]);
         Assert.True(status == ErrorStatus, output);
         string artifact = Assert.Single(Directory.GetFiles(_made.Folder, how + "-crash-*"));
         Assert.Contains("planted@order", output, StringComparison.Ordinal);
@@ -67,6 +67,18 @@ public sealed class LibFuzzerTests : IDisposable
         Assert.True(status == 0, output);
         Assert.Contains("planted@order", output, StringComparison.Ordinal);
         Assert.Single(Directory.GetFiles(findings));
+    }
+
+    [Fact]
+    public void LibFuzzer_OnAHandlerOfAPlugin_FindsItsFault()
+    {
+        NeedLibFuzzer();
+        string findings = Path.Combine(_made.Folder, "findings");
+        (int status, string output) = HostProcess.Run(
+            HostProcess.LibFuzzer,
+            [.. HostProcess.Plugin, "--structured", $"--findings={findings}", $"-artifact_prefix={_made.Folder}/", "-seed=1", "-runs=5000", "-max_total_time=60"]);
+        Assert.True(status == 0, output);
+        Assert.Single(Directory.GetFiles(findings), static name => name.Contains("PlantedPlugin", StringComparison.Ordinal));
     }
 
     private static void NeedLibFuzzer()

@@ -19,6 +19,7 @@ internal sealed class LibFuzzer(int worker, FuzzArguments arguments, CampaignDir
     private ulong _corpus;
     private ulong _probes;
     private ulong _features;
+    private ulong _cells;
 
     /// <summary>The driver.</summary>
     public static FuzzDriver Driver { get; } = new(
@@ -58,6 +59,13 @@ internal sealed class LibFuzzer(int worker, FuzzArguments arguments, CampaignDir
     /// <inheritdoc/>
     public override void Hear(string line)
     {
+        // INFO: Loaded 1 modules   (123 inline 8-bit counters): 123 [0x1, 0x2),
+        if (line.StartsWith("INFO: Loaded", StringComparison.Ordinal) && line.Contains("counters", StringComparison.Ordinal))
+        {
+            _cells = Number(line.Split('(', 2)[^1].Split(' ')[0]) ?? _cells;
+            return;
+        }
+
         // #123 NEW cov: 10 ft: 20 corp: 5/100b ...
         if (line.Length < 2 || line[0] != '#' || !char.IsAsciiDigit(line[1]))
         {
@@ -86,7 +94,7 @@ internal sealed class LibFuzzer(int worker, FuzzArguments arguments, CampaignDir
     }
 
     /// <inheritdoc/>
-    public override WorkerStatus Figures() => new() { Executions = _before + _now, Corpus = _corpus, ProbesSeen = _probes, Features = _features };
+    public override WorkerStatus Figures() => new() { Executions = _before + _now, Corpus = _corpus, ProbesSeen = _probes, ProbesTotal = _cells, Features = _features };
 
     /// <inheritdoc/>
     public override IEnumerable<string> Saved()
