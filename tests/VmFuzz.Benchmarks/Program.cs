@@ -5,6 +5,18 @@ using VmFuzz.Fuzzing;
 using VmFuzz.Machines;
 
 // dotnet run -c Release --project tests/VmFuzz.Benchmarks [-- ROUNDS [PART OF A NAME]...]
+// dotnet run -c Release --project tests/VmFuzz.Benchmarks -- drivers [SECONDS [TARGET]...]
+if (args is ["drivers", ..])
+{
+    int seconds = args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 20;
+    foreach (string target in args.Length > 2 ? args[2..] : ["exit-handlers"])
+    {
+        DriverRace.Run(target, seconds, ["built-in", "afl", "libfuzzer"]);
+    }
+
+    return;
+}
+
 int rounds = args.Length > 0 ? int.Parse(args[0], CultureInfo.InvariantCulture) : 9;
 const ulong Exits = CpuidLoop.Exits;
 const string Plain = "exit + handler + checked entry";

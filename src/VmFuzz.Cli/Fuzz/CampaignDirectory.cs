@@ -128,6 +128,7 @@ internal sealed class CampaignDirectory : IDisposable
         (bool Differs, string What, string Option)[] rules =
         [
             (file.Target != arguments.Target.Name, $"the campaign's target is {file.Target}", "--target"),
+            (file.Driver != arguments.Driver.Name, $"the campaign's driver is {file.Driver}", "--driver"),
             (arguments.Seed is { } seed && seed != file.Seed, $"the campaign's seed is {file.Seed}", "--seed"),
             (file.Coverage != arguments.Coverage, $"the campaign runs with{(file.Coverage ? "" : "out")} coverage", "--no-coverage"),
             (!file.PluginIdentities.AsSpan().SequenceEqual(arguments.PluginIdentities.AsSpan()), $"the campaign's plug-ins are {Listed(file)}", "--plugin"),

@@ -31,6 +31,9 @@ internal sealed record CampaignFile
     /// <summary>Name of the target.</summary>
     public string Target { get; init; } = "";
 
+    /// <summary>Name of the driver.</summary>
+    public string Driver { get; init; } = FuzzDriver.BuiltIn.Name;
+
     /// <summary>The seed; worker N makes its own from it and N.</summary>
     public ulong Seed { get; init; }
 
@@ -54,6 +57,7 @@ internal sealed record CampaignFile
         Semantics = Machines.Engine.SemanticsVersion,
         Rows = Quantities.Digest(Machines.Engine.RowsHash),
         Target = arguments.Target.Name,
+        Driver = arguments.Driver.Name,
         Seed = seed,
         Jobs = arguments.Jobs,
         Coverage = arguments.Coverage,

@@ -14,5 +14,5 @@ internal sealed record FuzzDriver(string Name, string Text, Func<string?> Missin
         new("built-in", "in process, deterministic, one worker process a core", static () => null, Supervisor.Execute);
 
     /// <summary>All drivers; adding one is a row here.</summary>
-    public static ImmutableArray<FuzzDriver> All { get; } = [BuiltIn];
+    public static ImmutableArray<FuzzDriver> All { get; } = [BuiltIn, AflFuzzer.Driver, LibFuzzer.Driver];
 }

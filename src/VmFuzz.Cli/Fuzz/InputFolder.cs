@@ -147,13 +147,8 @@ internal static class InputFolder
 
     private static ReadInput Canonical(string name, ReadOnlySpan<byte> bytes, FuzzTarget? target)
     {
-        FuzzInput input = FuzzCodec.Decode(bytes);
-        if (target is { } kind && input.Target != kind)
-        {
-            input.Target = kind;
-            input.Normalise();
-        }
-
+        FuzzInput input = new();
+        FuzzCodec.Decode(bytes, input, target);
         return new ReadInput(name, FuzzCodec.Encode(input), input);
     }
 }
