@@ -28,6 +28,7 @@ internal sealed partial class Emulator
     private int _writeCount;
     private int _writeBytes;
     private int _writeNext;
+    private int _writeEnd;
     private Waits _waits;
     private GuestFault _fault;
     private bool _ioDone;
@@ -53,7 +54,7 @@ internal sealed partial class Emulator
     }
 
     /// <summary>How a step of the emulation ended.</summary>
-    private enum Step : byte
+    internal enum Step : byte
     {
         Done,
         Fault,
@@ -134,10 +135,12 @@ internal sealed partial class Emulator
         _writeCount = 0;
         _writeBytes = 0;
         _loadsSegment = false;
+        _shadow = 0;
         switch (Execute(_instruction))
         {
             case Step.Done:
                 _writeNext = 0;
+                _writeEnd = EndOfWrites();
                 return SendWrites();
             case Step.Fault:
                 _vcpu.Queue(_fault);
@@ -149,20 +152,30 @@ internal sealed partial class Emulator
         }
     }
 
-    // handle_emulation_failure.
+    // handle_emulation_failure. A program that may touch MMIO can change its instruction between the exit and the fetch.
     private int Fail()
     {
         _vcpu.Stats.EmulationFailures++;
+        if (_vcpu.Vmx.Cpl > 0 && _vcpu.Rules.Holds(Rule.EmulatorUserFailure))
+        {
+            _vcpu.Queue(GuestFault.Ud);
+            return 1;
+        }
+
         _vcpu.KvmRun.SetInternalError(KvmInternalError.Emulation,
             $"the emulator does not know {_instruction.Code} at RIP 0x{_vcpu.Rip:x}",
             StateFields.Take(_code.AsSpan(0, 8)), StateFields.Take(_code.AsSpan(8)));
         return 0;
     }
 
+    // Without the rule the number of parts is forgotten when the last one is memory, as where one count serves them all.
+    private int EndOfWrites() =>
+        _writeCount == 0 || _writes[_writeCount - 1].Mmio || !_writes[0].Mmio || _vcpu.Rules.Holds(Rule.EmulatorMmioEnd) ? _writeCount : 0;
+
     // MMIO fragments one by one, then memory and registers at once.
     private int SendWrites()
     {
-        while (_writeNext < _writeCount)
+        while (_writeNext != _writeEnd)
         {
             Fragment f = _writes[_writeNext++];
             if (f.Mmio)
@@ -212,7 +225,7 @@ internal sealed partial class Emulator
 
         _vcpu.Rip = _stays ? rip : _next;
         _vcpu.Stats.Emulated++;
-        _vcpu.FinishInstruction(before);
+        _vcpu.FinishInstruction(before, _shadow);
         return 1;
     }
 

@@ -131,27 +131,39 @@ public sealed partial class Vcpu
 
     /// <summary>The rest of completing an instruction whose RIP is set already.</summary>
     /// <param name="flagsBefore">RFLAGS before the instruction: its TF decides about the trap.</param>
-    internal void FinishInstruction(ulong flagsBefore)
+    /// <param name="shadow">The shadow that it leaves behind: 0, or 2 for MOV SS.</param>
+    internal void FinishInstruction(ulong flagsBefore, ulong shadow = 0)
     {
-        Vmx.InterruptShadow = 0;
-        if ((Vmx.RFlags & Arch.RFlags.Rf) != 0)
+        if (shadow != 0 || Rules.Holds(Rule.RetireShadow))
+        {
+            Vmx.InterruptShadow = shadow;
+        }
+
+        if ((Vmx.RFlags & Arch.RFlags.Rf) != 0 && Rules.Holds(Rule.RetireResumeFlag))
         {
             Vmx.RFlags &= ~Arch.RFlags.Rf;
         }
 
         Processor.RetireEmulated(1);
-        if ((flagsBefore & Arch.RFlags.Tf) != 0)
+        if ((flagsBefore & Arch.RFlags.Tf) != 0 && Rules.Holds(Rule.RetireTrap))
         {
-            RaiseSingleStep();
+            RaiseSingleStep(shadow);
         }
     }
 
-    private void RaiseSingleStep()
+    private void RaiseSingleStep(ulong shadow)
     {
-        const ulong Bs = 1UL << 14;
+        const ulong Bs = PendingDebugExceptions.Bs;
         if ((GuestDebug & GuestDebug.SingleStep) != 0)
         {
             _debugTrapPending = true;
+            return;
+        }
+
+        if (shadow != 0)
+        {
+            // MOV SS holds its own trap back until the next instruction is over.
+            Vmx.Change(VmcsField.GuestPendingDebug, Bs, true);
             return;
         }
 

@@ -113,7 +113,8 @@ internal static class HypercallExit
     {
         bool wide = vcpu.Vmx.Code64;
         ulong number = wide ? vcpu.Rax : (uint)vcpu.Rax;
-        long result = vcpu.Vmx.Cpl > 0 ? -1 : number switch
+        bool denied = vcpu.Vmx.Cpl > 0 && vcpu.Rules.Holds(Rule.HypercallPrivilege);
+        long result = denied ? -1 : number switch
         {
             VapicPollIrq => 0,
             KickCpu => Kick(vcpu, wide ? vcpu.Rcx : (uint)vcpu.Rcx),
@@ -175,7 +176,7 @@ internal static class XsetbvExit
         CpuidLeaf leaf = vcpu.Processor.Model.Lookup(0xD, 0);
         ulong supported = ((ulong)leaf.Edx << 32) | leaf.Eax;
         bool bad = (uint)vcpu.Rcx != 0 || (value & 1) == 0 || (value & ~supported) != 0 || (value & 6) == 4;
-        if (bad || vcpu.Vmx.Cpl > 0)
+        if (bad || (vcpu.Vmx.Cpl > 0 && vcpu.Rules.Holds(Rule.XsetbvPrivilege)))
         {
             vcpu.Queue(GuestFault.Gp());
             return ExitOutcome.Resume;
