@@ -199,6 +199,27 @@ internal sealed partial class Emulator
         return step;
     }
 
+    // SDM "PUSHA/PUSHAD - Push All General-Purpose Registers".
+    internal Step PushAll(in Instruction ins)
+    {
+        int size = -ins.StackPointerIncrement / 8;
+        ulong top = _gprs[(int)Gpr.Rsp] & StackMask;
+        Span<byte> bytes = stackalloc byte[8];
+        for (int i = 0; i < 8; i++)
+        {
+            top = (top - (ulong)size) & StackMask;
+            StateFields.Put(bytes, _gprs[i]);
+            Step step = WriteLinear(StackLinear(top), bytes[..size]);
+            if (step != Step.Done)
+            {
+                return step;
+            }
+        }
+
+        SetStack(top);
+        return Step.Done;
+    }
+
     internal Step Pop(in Instruction ins)
     {
         int size = ins.StackPointerIncrement;

@@ -31,7 +31,7 @@ internal sealed partial class Emulator
             }
         }
 
-        _fault = segment == SegmentRegister.Ss && _vcpu.Rules.Holds(Rule.EmulatorStackFault) ? GuestFault.Ss() : GuestFault.Gp();
+        _fault = segment == SegmentRegister.Ss ? GuestFault.Ss() : GuestFault.Gp();
         return false;
     }
 

@@ -158,6 +158,7 @@ internal sealed partial class Emulator
             Selector = selector,
             Attributes = SegmentAttributes.Unusable | ((uint)dpl << SegmentAttributes.DplShift),
         };
+        _shadow = register == SegmentRegister.Ss ? InterruptibilityState.BlockingByMovSs : 0;
         Load(register);
     }
 

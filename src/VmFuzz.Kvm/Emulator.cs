@@ -64,6 +64,10 @@ internal sealed partial class Emulator
 
     private readonly record struct Fragment(ulong Gpa, int Offset, int Length, bool Mmio);
 
+    internal Vcpu Vcpu => _vcpu;
+
+    internal ref GprFile Gprs => ref _gprs;
+
     /// <summary>Whether an access waits for its userspace (S09).</summary>
     public bool HasPending => _waits != Waits.Nothing;
 
@@ -225,7 +229,8 @@ internal sealed partial class Emulator
 
         _vcpu.Rip = _stays ? rip : _next;
         _vcpu.Stats.Emulated++;
-        _vcpu.FinishInstruction(before, _shadow);
+        ulong shadow = _shadow != 0 || _vcpu.Rules.Holds(Rule.EmulatorShadow) ? _shadow : _vcpu.Vmx.InterruptShadow;
+        _vcpu.FinishInstruction(before, shadow);
         return 1;
     }
 

@@ -76,6 +76,8 @@ internal static class EmulatorRows
             static (e, in i) => e.BitTest(i)),
         new("push", [Mnemonic.Push],
             static (e, in i) => e.Push(i)),
+        new("push-all", [Mnemonic.Pusha, Mnemonic.Pushad],
+            static (e, in i) => e.PushAll(i)),
         new("pop", [Mnemonic.Pop],
             static (e, in i) => e.Pop(i)),
         new("string",

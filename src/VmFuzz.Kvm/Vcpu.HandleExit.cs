@@ -7,13 +7,14 @@ namespace VmFuzz.Kvm;
 public sealed partial class Vcpu
 {
     /// <summary>
-    /// Feeds an exit to its handler without running the guest: a made or recorded one. What its IDT-vectoring
-    /// information says is queued again first, as after a real exit.
+    /// Feeds an exit to its handler without running the guest: a made or recorded one. NMIs and machine checks run in
+    /// the host and what its IDT-vectoring information says is queued again first, as after a real exit.
     /// </summary>
     /// <returns>Over 0: the guest would go on; 0: to userspace; below 0: a negated errno.</returns>
     public int HandleExit(in VmExit exit)
     {
         Vmx.SetExit(exit);
+        Vmx.CompleteAtomicExit();
         Vmx.RecoverNmiBlocking();
         CompleteInterrupts(exit.IdtVectoringInfo, exit.IdtVectoringError, exit.InstructionLength);
         return HandleExit();
@@ -126,7 +127,8 @@ public sealed partial class Vcpu
     {
         ulong next = Vmx.Rip + length;
         Vmx.Rip = Vmx.Code64 ? next : (uint)next;
-        FinishInstruction(Vmx.RFlags);
+        ulong flags = Vmx.RFlags;
+        FinishInstruction(Rules.Holds(Rule.RetireTrap) ? flags : flags & ~Arch.RFlags.Tf);
     }
 
     /// <summary>The rest of completing an instruction whose RIP is set already.</summary>
@@ -134,18 +136,14 @@ public sealed partial class Vcpu
     /// <param name="shadow">The shadow that it leaves behind: 0, or 2 for MOV SS.</param>
     internal void FinishInstruction(ulong flagsBefore, ulong shadow = 0)
     {
-        if (shadow != 0 || Rules.Holds(Rule.RetireShadow))
-        {
-            Vmx.InterruptShadow = shadow;
-        }
-
+        Vmx.InterruptShadow = shadow;
         if ((Vmx.RFlags & Arch.RFlags.Rf) != 0 && Rules.Holds(Rule.RetireResumeFlag))
         {
             Vmx.RFlags &= ~Arch.RFlags.Rf;
         }
 
         Processor.RetireEmulated(1);
-        if ((flagsBefore & Arch.RFlags.Tf) != 0 && Rules.Holds(Rule.RetireTrap))
+        if ((flagsBefore & Arch.RFlags.Tf) != 0)
         {
             RaiseSingleStep(shadow);
         }

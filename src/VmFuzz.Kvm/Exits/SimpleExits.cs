@@ -176,7 +176,7 @@ internal static class XsetbvExit
         CpuidLeaf leaf = vcpu.Processor.Model.Lookup(0xD, 0);
         ulong supported = ((ulong)leaf.Edx << 32) | leaf.Eax;
         bool bad = (uint)vcpu.Rcx != 0 || (value & 1) == 0 || (value & ~supported) != 0 || (value & 6) == 4;
-        if (bad || (vcpu.Vmx.Cpl > 0 && vcpu.Rules.Holds(Rule.XsetbvPrivilege)))
+        if (bad || vcpu.Vmx.Cpl > 0)
         {
             vcpu.Queue(GuestFault.Gp());
             return ExitOutcome.Resume;
