@@ -68,6 +68,9 @@ internal sealed partial class Emulator
 
     internal ref GprFile Gprs => ref _gprs;
 
+    /// <summary>What was read from MMIO is there to be read once more, in the same order.</summary>
+    internal void ReadAgain() => _readAt = 0;
+
     /// <summary>Whether an access waits for its userspace (S09).</summary>
     public bool HasPending => _waits != Waits.Nothing;
 
@@ -172,9 +175,12 @@ internal sealed partial class Emulator
         return 0;
     }
 
-    // Without the rule the number of parts is forgotten when the last one is memory, as where one count serves them all.
-    private int EndOfWrites() =>
-        _writeCount == 0 || _writes[_writeCount - 1].Mmio || !_writes[0].Mmio || _vcpu.Rules.Holds(Rule.EmulatorMmioEnd) ? _writeCount : 0;
+    // Without the rule the number of parts is lost when memory follows MMIO, as where one count serves every access.
+    private int EndOfWrites()
+    {
+        bool lost = _writeCount > 1 && _writes[0].Mmio && !_writes[_writeCount - 1].Mmio && !_vcpu.Rules.Holds(Rule.EmulatorMmioEnd);
+        return lost ? -1 : _writeCount;
+    }
 
     // MMIO fragments one by one, then memory and registers at once.
     private int SendWrites()
