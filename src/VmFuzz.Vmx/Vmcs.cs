@@ -155,6 +155,57 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     /// <summary>The value of a field by its index in <see cref="Fields"/>.</summary>
     public ulong ReadWord(int index) => index == 0 ? Launched ? 1UL : 0 : _values[VmcsFieldInfo.SlotOfIndex(index - 1)];
 
+    /// <summary>Words that <see cref="CopyGuestArea"/> gives.</summary>
+    public const int GuestAreaWords = 4 * 64;
+
+    // The first slot of the guest-state area of each width.
+    private static readonly ImmutableArray<int> GuestSlots =
+    [
+        VmcsFieldInfo.Slot(VmcsField.GuestEsSelector) & ~63,
+        VmcsFieldInfo.Slot(VmcsField.GuestPat) & ~63,
+        VmcsFieldInfo.Slot(VmcsField.GuestEsLimit) & ~63,
+        VmcsFieldInfo.Slot(VmcsField.GuestCr0) & ~63,
+    ];
+
+    /// <summary>Copies the guest-state area, a word for each place; <see cref="GuestFieldAt"/> says which field a word is.</summary>
+    /// <param name="to">Receives <see cref="GuestAreaWords"/> words.</param>
+    public void CopyGuestArea(Span<ulong> to)
+    {
+        for (int i = 0; i < 4; i++)
+        {
+            new ReadOnlySpan<ulong>(_values + GuestSlots[i], 64).CopyTo(to.Slice(i * 64, 64));
+        }
+    }
+
+    /// <summary>Finds the first word of the guest-state area, from a place on, that differs from a copy.</summary>
+    /// <param name="copy">From <see cref="CopyGuestArea"/>.</param>
+    /// <param name="from">Place to start at.</param>
+    /// <returns>The place, or -1.</returns>
+    public int FirstGuestDifference(ReadOnlySpan<ulong> copy, int from = 0)
+    {
+        for (int i = from >> 6; i < 4; i++)
+        {
+            int start = Math.Max(from - (i * 64), 0);
+            ReadOnlySpan<ulong> now = new(_values + GuestSlots[i] + start, 64 - start);
+            int same = now.CommonPrefixLength(copy.Slice((i * 64) + start, 64 - start));
+            if (same != now.Length)
+            {
+                return (i * 64) + start + same;
+            }
+        }
+
+        return -1;
+    }
+
+    /// <summary>The field of a word of the guest-state area.</summary>
+    /// <param name="word">0 to <see cref="GuestAreaWords"/> - 1.</param>
+    /// <returns>Null where there is none.</returns>
+    public static VmcsField? GuestFieldAt(int word)
+    {
+        int index = VmcsFieldInfo.IndexOfSlot(GuestSlots[word >> 6] + (word & 63));
+        return index < 0 ? null : VmcsFieldInfo.All[index].Field;
+    }
+
     /// <summary>Makes the next entry evaluate every check.</summary>
     public void MarkAllDirty()
     {

@@ -28,6 +28,16 @@ public sealed unsafe partial class VmxUnit
     }
 
     /// <summary>
+    /// Ends non-root operation with the exit that an intercept has just noted: after a question of
+    /// <see cref="INonRootPolicy"/> was answered with true. For use in <see cref="IStandIn.Step"/>.
+    /// </summary>
+    public void TakeNotedExit()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        _state->Stop = StopKind.Exit;
+    }
+
+    /// <summary>
     /// Gives the running guest other registers, by the fields of the guest-state area that hold them at an exit, when an
     /// entry would accept the result. For use in <see cref="IStandIn.Step"/>.
     /// </summary>
