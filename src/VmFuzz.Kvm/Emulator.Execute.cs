@@ -9,7 +9,26 @@ namespace VmFuzz.Kvm;
 internal sealed partial class Emulator
 {
     private Step Execute(in Instruction ins) =>
-        _vcpu.Vm.Options.Emulator.Find(ins.Mnemonic) is { } execute ? execute(this, ins) : Step.Unknown;
+        KnowsOperands(ins) && _vcpu.Vm.Options.Emulator.Find(ins.Mnemonic) is { } execute ? execute(this, ins) : Step.Unknown;
+
+    // Registers are general ones, segments, and vectors for the few moves of those; another processor may have written
+    // anything over the instruction since it left the guest.
+    private static bool KnowsOperands(in Instruction ins)
+    {
+        for (int i = 0; i < ins.OpCount; i++)
+        {
+            if (ins.GetOpKind(i) == OpKind.Register)
+            {
+                Register register = ins.GetOpRegister(i);
+                if (!register.IsGPR() && !register.IsSegmentRegister() && !register.IsXMM())
+                {
+                    return false;
+                }
+            }
+        }
+
+        return true;
+    }
 
     internal Step Move(in Instruction ins, bool signExtend)
     {

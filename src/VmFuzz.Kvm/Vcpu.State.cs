@@ -44,6 +44,9 @@ public sealed partial class Vcpu
         StoppedInGuest = false;
     }
 
+    /// <inheritdoc/>
+    public IStateCopy CopyState() => new Copied(this);
+
     private ulong GetScalar(int index) => index switch
     {
         0 => Requests,
@@ -116,5 +119,34 @@ public sealed partial class Vcpu
         }
 
         return [.. fields];
+    }
+
+    private sealed class Copied : IStateCopy
+    {
+        private readonly Vcpu _vcpu;
+        private readonly ulong[] _scalars = new ulong[ScalarFields];
+        private readonly IStateCopy _switched;
+
+        public Copied(Vcpu vcpu)
+        {
+            _vcpu = vcpu;
+            _switched = vcpu.Vmx.CopySwitched();
+            for (int i = 0; i < _scalars.Length; i++)
+            {
+                _scalars[i] = vcpu.GetScalar(i);
+            }
+        }
+
+        public void Restore()
+        {
+            for (int i = 0; i < _scalars.Length; i++)
+            {
+                _vcpu.SetScalar(i, _scalars[i]);
+            }
+
+            _switched.Restore();
+            _vcpu.Emulator.Clear();
+            _vcpu.StoppedInGuest = false;
+        }
     }
 }

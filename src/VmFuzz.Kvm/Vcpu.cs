@@ -8,7 +8,7 @@ namespace VmFuzz.Kvm;
 /// A virtual processor. Start reading at <see cref="Run"/>: the arch run, then the run loop, then entering the guest,
 /// each in its own file.
 /// </summary>
-public sealed partial class Vcpu : IStateful
+public sealed partial class Vcpu : IStateful, ICopiedState
 {
     internal Vcpu(Vm vm, int index, Processor processor, VmxUnit vmx, IMsrAccess msrs)
     {

@@ -177,9 +177,11 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     {
         nextLimit = retired;
         Clock.Events.RunDue(Clock.Now);
-        if (Processor.Door.NextDue <= retired)
+        ulong due = Processor.Door.NextDue;
+        if (due <= retired)
         {
             TakeInputs(InputPoint.Boundary);
+            due = Processor.Door.NextDue;
         }
 
         Root.BoundaryPassed();
@@ -210,7 +212,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             }
         }
 
-        ulong limit = Math.Min(_nextSync, Processor.Door.NextDue);
+        ulong limit = Math.Min(_nextSync, due);
         ulong deadline = Clock.Events.NextDeadline;
         if (deadline != ulong.MaxValue)
         {

@@ -84,6 +84,21 @@ public sealed class FuzzSource : IInputSource
         }
     }
 
+    /// <inheritdoc/>
+    public ulong QuietUntil(int vcpu, ulong retired)
+    {
+        ulong until = ulong.MaxValue;
+        for (int i = 0; Left != 0 && i < _count; i++)
+        {
+            if (!_taken[i] && _events[i].Point is >= InputPoint.Signal and <= InputPoint.BeforeEntry)
+            {
+                until = Math.Min(until, _events[i].At);
+            }
+        }
+
+        return until;
+    }
+
     private bool TryTakeAt(InputPoint point, ulong retired, out Input input)
     {
         if (_left[(int)point] != 0)

@@ -40,13 +40,13 @@ internal static class FrameInvariants
             return (now.Exception != v.Exception && !trap) || now.Interrupt != v.Interrupt || now.NmiInjected != v.NmiInjected || now.NmiPending < v.NmiPending
                 ? "an event queue changed" : null;
         }),
-        Row("frame.others", "CR2, CR8, DR6 and XCR0", ExitWrites.System, static v =>
-        {
-            var now = v.OthersNow;
-            bool trap = v.Retires && (v.RFlags & RFlags.Tf) != 0;
-            return now.Cr2 != v.Others.Cr2 || now.Cr8 != v.Others.Cr8 || now.Xcr0 != v.Others.Xcr0 || (now.Dr6 != v.Others.Dr6 && !trap)
-                ? "CR2, CR8, DR6 or XCR0 changed" : null;
-        }),
+        Row("frame.others", "CR8 and XCR0", ExitWrites.System, static v =>
+            v.OthersNow.Cr8 != v.Others.Cr8 || v.OthersNow.Xcr0 != v.Others.Xcr0 ? "CR8 or XCR0 changed" : null),
+
+        // A page fault brings its address, a debug exception its causes.
+        Row("frame.causes", "CR2 and DR6", ExitWrites.System | ExitWrites.Events, static v =>
+            v.OthersNow.Cr2 != v.Others.Cr2 || (v.OthersNow.Dr6 != v.Others.Dr6 && !(v.Retires && (v.RFlags & RFlags.Tf) != 0))
+                ? "CR2 or DR6 changed" : null),
         new("frame.guest-state", OracleKind.Frame, InvariantMoment.Handled, "a handler changes only the parts of the guest-state area that its row declares", "ExitRow.Writes", GuestState),
     ];
 

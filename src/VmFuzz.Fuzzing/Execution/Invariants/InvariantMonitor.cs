@@ -66,7 +66,7 @@ public sealed class InvariantMonitor : IMachineObserver
         Look(InvariantMoment.Entry);
         _view.Entered = true;
         ulong retired = vcpu.Processor.Retired;
-        if (retired == _lastRetired && entry.Rip == _lastRip && !entry.Injected.Valid)
+        if (retired == _lastRetired && entry.Rip == _lastRip)
         {
             if (++_still == MostStill)
             {

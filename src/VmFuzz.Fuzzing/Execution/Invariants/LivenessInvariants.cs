@@ -9,11 +9,11 @@ internal static class LivenessInvariants
 {
     public static readonly ImmutableArray<Invariant> Rows =
     [
-        new("liveness.exception", OracleKind.Liveness, InvariantMoment.Entry, "a queued exception is injected by the next entry", "inject_pending_event", static v =>
+        new("liveness.exception", OracleKind.Liveness, InvariantMoment.Entry, "a queued exception is injected by the next entry that is not cut short", "inject_pending_event", static v =>
         {
             QueuedException e = v.Vcpu.Events.Exception;
             InterruptionInfo injected = v.Entry.Injected;
-            return !e.Pending || (injected.Valid && injected.Vector == e.Vector) ? null : $"exception {e.Vector} waits and the entry injects {Name(injected)}";
+            return !e.Pending || KickPending(v) || (injected.Valid && injected.Vector == e.Vector) ? null : $"exception {e.Vector} waits and the entry injects {Name(injected)}";
         }),
         new("liveness.error-code", OracleKind.Liveness, InvariantMoment.Entry, "an injected exception has the error code that was queued", "inject_pending_event", static v =>
         {
