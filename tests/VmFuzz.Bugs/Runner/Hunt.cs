@@ -16,8 +16,9 @@ internal sealed class Hunt : IDisposable
     private const int LookEvery = 32;
 
     private readonly HuntOrder _order;
+    private readonly FuzzTargetRow _plantedRow;
+    private readonly FuzzTargetRow _productRow;
     private readonly IFuzzExecutor _planted;
-    private readonly IFuzzExecutor _reference;
     private readonly HuntInputs _inputs;
     private readonly CoverageAccumulator _edges;
     private readonly byte[] _features = new byte[FeatureMap.Size];
@@ -29,8 +30,9 @@ internal sealed class Hunt : IDisposable
     {
         _order = order;
         FuzzTarget target = order.Target ?? bug.Target;
-        _planted = (bug.Row with { Kind = target }).CreateExecutor();
-        _reference = FuzzTargetRow.BuiltIn.First(row => row.Kind == target).CreateExecutor();
+        _plantedRow = bug.Row with { Kind = target };
+        _productRow = FuzzTargetRow.BuiltIn.First(row => row.Kind == target);
+        _planted = _plantedRow.CreateExecutor();
         _inputs = new HuntInputs(order.Mode, target, order.Seed);
         _edges = new CoverageAccumulator(order.Cells);
     }
@@ -46,11 +48,7 @@ internal sealed class Hunt : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        _planted.Dispose();
-        _reference.Dispose();
-    }
+    public void Dispose() => _planted.Dispose();
 
     private HuntRecord Run()
     {
@@ -68,15 +66,15 @@ internal sealed class Hunt : IDisposable
             _executions++;
             bool kept = feedback && IsNew();
             _inputs.Report(kept);
-            if (ran.Violation is { } violation && IsTheFaults(violation, _reference.Run(input).Violation))
+            if (ran.Violation is not null && Confirm(input, deep: false) is { } violation)
             {
                 return Found(violation, input, ran.Exits);
             }
 
             if ((kept || _executions % DeepEvery == 0) && ran.Violation is null
-                && _planted.RunDeep(input) is { } deep && IsTheFaults(deep, _reference.RunDeep(input)))
+                && _planted.RunDeep(input) is not null && Confirm(input, deep: true) is { } second)
             {
-                return Found(deep, input, ran.Exits);
+                return Found(second, input, ran.Exits);
             }
         }
 
@@ -101,16 +99,24 @@ internal sealed class Hunt : IDisposable
         return any;
     }
 
-    // What the product does too is a finding of the product, or a weakness of an oracle, but not this fault.
-    private bool IsTheFaults(Violation violation, Violation? reference)
+    // On fresh machines, so that nothing of an earlier run counts. What the product does too is a finding of the product,
+    // or a weakness of an oracle, but not this fault.
+    private Violation? Confirm(FuzzInput input, bool deep)
     {
-        if (reference?.Key == violation.Key)
+        Violation? faulty = Fresh(_plantedRow, input, deep);
+        if (faulty is null || faulty.Key == Fresh(_productRow, input, deep)?.Key)
         {
-            _noise.Add(violation.Key);
-            return false;
+            _noise.Add(faulty?.Key ?? "not repeatable");
+            return null;
         }
 
-        return true;
+        return faulty;
+    }
+
+    private static Violation? Fresh(FuzzTargetRow row, FuzzInput input, bool deep)
+    {
+        using IFuzzExecutor executor = row.CreateExecutor();
+        return deep ? executor.RunDeep(input) : executor.Run(input).Violation;
     }
 
     private HuntRecord Found(Violation violation, FuzzInput input, ulong exits) =>
