@@ -208,8 +208,15 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
 
     internal Span<byte> Fpu => _fpu;
 
-    /// <summary>A host vector becomes pending.</summary>
-    public void RaiseVector(byte vector) => _pending[vector >> 6] |= 1UL << (vector & 63);
+    /// <summary>A host vector becomes pending; with interrupts on it runs at once.</summary>
+    public void RaiseVector(byte vector)
+    {
+        _pending[vector >> 6] |= 1UL << (vector & 63);
+        if (InterruptsEnabled)
+        {
+            RunVector(Acknowledge());
+        }
+    }
 
     /// <inheritdoc/>
     public byte Acknowledge()

@@ -87,6 +87,9 @@ public sealed partial class Vcpu : IStateful, ICopiedState
     /// <summary>The synthetic halt of an async page fault (S31).</summary>
     public bool AsyncPageHalted { get; internal set; }
 
+    /// <summary>Another VCPU woke this one by a hypercall (pv_unhalted); ends the next halt.</summary>
+    public bool PvUnhalted { get; internal set; }
+
     /// <summary>Guest-physical address of the steal-time record; 0 when off.</summary>
     public ulong StealTimeAddress { get; set; }
 
