@@ -4,7 +4,8 @@ using VmFuzz.Coverage;
 using VmFuzz.Fuzzing;
 using VmFuzz.Machines;
 
-// dotnet run -c Release --project tests/VmFuzz.Benchmarks [-- ROUNDS]
+// dotnet run -c Release --project tests/VmFuzz.Benchmarks [-- ROUNDS [PART OF A NAME]]
+string part = args.Length > 1 ? args[1] : "";
 int rounds = args.Length > 0 ? int.Parse(args[0], CultureInfo.InvariantCulture) : 9;
 const ulong Exits = CpuidLoop.Exits;
 
@@ -27,7 +28,8 @@ Harness.Run(
     new Case("tier 0 under kvm", "instruction", () => RunLoop(Accelerator.Kvm)),
     new Case("reference microcode", "instruction", () => RunLoop(Accelerator.Bare, reference: true)),
 ],
-rounds);
+rounds,
+part);
 
 static long RunOut()
 {
