@@ -19,7 +19,7 @@ public class ReproduceTests : CommandFixture
         input.Exits.Add(new MadeExit(new VmExit((uint)ExitReason.Cpuid, InstructionLength: 2)));
         Violation violation = claimed ?? InputProbe.Look(target.CreateExecutor, input, null).Violation!;
         var facts = new CampaignFacts(target.Name, "", "worker00", 7, EngineIdentity.Here(target.Name.StartsWith("harmful", StringComparison.Ordinal) ? [new HarmfulPlugin().Identity] : []), []);
-        var sink = new FindingSink(corpus!, target, facts, static _ => { });
+        var sink = new FindingSink(corpus!, target.CreateExecutor, facts, static _ => { });
         return At("c/worker00/" + sink.Add(new FoundInput(input, violation, 3, 0, null, "", Fatal: false)));
     }
 
