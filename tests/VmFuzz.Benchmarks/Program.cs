@@ -1,6 +1,7 @@
 using System.Globalization;
 using VmFuzz.Benchmarks;
 using VmFuzz.Coverage;
+using VmFuzz.Fuzzing;
 using VmFuzz.Machines;
 
 // dotnet run -c Release --project tests/VmFuzz.Benchmarks [-- ROUNDS [PART OF A NAME]...]
@@ -16,6 +17,10 @@ Case[] cases =
     new Case("the same, with probes", "CPUID exit", Prepared(static () => CpuidLoop.Probed(ProbeKind.Block))),
     new Case("the same, with probes for pairs", "CPUID exit", Prepared(static () => CpuidLoop.Probed(ProbeKind.Pair))),
     new Case("merge of a map of 16 Ki", "merge", Prepared(static () => CpuidLoop.Scan())),
+    new Case("campaign overhead, exit handlers", "execution", Prepared(static () => Campaigns.Create(FuzzTarget.ExitHandlers, FuzzMode.Full)), 3000),
+    new Case("campaign overhead, VMCS entries", "execution", Prepared(static () => Campaigns.Create(FuzzTarget.VmcsEntry, FuzzMode.Full)), 3000),
+    new Case("campaign overhead, guest code", "execution", Prepared(static () => Campaigns.Create(FuzzTarget.GuestCode, FuzzMode.Full)), 3000),
+    new Case("campaign overhead, bytes only", "execution", Prepared(static () => Campaigns.Create(FuzzTarget.ExitHandlers, FuzzMode.Coverage))),
     new Case("userspace exit, floating port", "OUT exit", RunOut),
     new Case("reset, one dirty page", "reset", Prepared(static () => Resets.Create(Accelerator.Bare, 1)), 1000),
     new Case("kvm reset, clean", "reset", Prepared(static () => Resets.Create(Accelerator.Kvm, 0)), 500),
