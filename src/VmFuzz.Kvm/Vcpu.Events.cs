@@ -117,6 +117,12 @@ public sealed partial class Vcpu
     private void Requeue(InterruptionInfo info, uint errorCode, uint instructionLength)
     {
         Events.ClearPlaced();
+        if (Events.NmiInjected || _machineCheckPending)
+        {
+            // An exception went first: what waited behind it comes next, and no window brings it.
+            Raise(Request.Event);
+        }
+
         if (!info.Valid)
         {
             return;

@@ -217,6 +217,12 @@ public sealed unsafe partial class VmxUnit
             return false;
         }
 
+        if (info is { Type: InterruptionType.HardwareException, Vector: Vector.Db })
+        {
+            // The trap that entry checks wanted to see as pending is this one.
+            s->PendingDebug = 0;
+        }
+
         // The instruction that an exit during its delivery had interrupted is complete now, unless a fault came instead.
         if (!_cpu.DeliveredAnother && info.Type is InterruptionType.SoftwareInterrupt or InterruptionType.SoftwareException or InterruptionType.PrivilegedSoftwareException)
         {

@@ -49,6 +49,10 @@ internal static class GuestDifferenceRows
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.NmiBehindSti || p.RightMonitor.NmiBehindSti),
         },
+        new("int1-fault", "KVM completes INT1 and injects its trap; a fault on the trap's way then names the instruction behind it")
+        {
+            Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.TrapOfInt1Faulted || p.RightMonitor.TrapOfInt1Faulted),
+        },
         new("emulator", "KVM's emulator knows some instructions only; CPL 3 gets #UD for the others when they reach MMIO")
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.EmulationFailed || p.RightMonitor.EmulationFailed),
