@@ -32,7 +32,12 @@ internal static class CommandTree
         root.Add(Trace(host, help));
         root.Add(FuzzCommands.Fuzz(host, help));
         root.Add(FuzzCommands.Worker(host));
-        root.Add(FuzzCommands.Corpus(host, help));
+        Command corpus = FuzzCommands.Corpus(host, help);
+        corpus.Add(FindingCommands.Keep(host, help));
+        root.Add(corpus);
+        root.Add(FindingCommands.Explain(host, help));
+        root.Add(FindingCommands.Reproduce(host, help));
+        root.Add(FindingCommands.Findings(host, help));
         root.Add(DoctorOf(host, help));
         foreach (Option option in root.Options)
         {

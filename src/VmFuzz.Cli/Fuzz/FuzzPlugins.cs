@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Reflection;
 using System.Runtime.Loader;
 using VmFuzz.Fuzzing;
 
@@ -14,7 +13,7 @@ internal sealed class FuzzPlugins
     /// <summary>Full paths, in the order given.</summary>
     public ImmutableArray<string> Paths { get; }
 
-    /// <summary>What they say they are, in the same order.</summary>
+    /// <summary>What they say they are, in order.</summary>
     public ImmutableArray<string> Identities { get; }
 
     /// <summary>Targets of the product and of the plug-ins.</summary>
@@ -26,43 +25,31 @@ internal sealed class FuzzPlugins
     /// <summary>Loads them, to know what they offer; the workers load them again, with probes.</summary>
     public static FuzzPlugins Load(IReadOnlyList<string> paths)
     {
-        ImmutableArray<FuzzTargetRow> targets = FuzzTargetRow.BuiltIn;
-        var full = ImmutableArray.CreateBuilder<string>();
-        var identities = ImmutableArray.CreateBuilder<string>();
         foreach (string path in paths)
         {
             InputFiles.MustExist(path, "the plug-in");
-            IFuzzPlugin plugin = Make(path);
-            full.Add(Path.GetFullPath(path));
-            identities.Add(plugin.Identity);
-            foreach (FuzzTargetRow target in plugin.Targets)
-            {
-                targets = targets.Any(t => t.Name == target.Name)
-                    ? throw UserError.At($"there are two targets '{target.Name}'", path, "rename the plug-in's")
-                    : targets.Add(target);
-            }
         }
 
-        return new FuzzPlugins(full.ToImmutable(), identities.ToImmutable(), targets);
+        ImmutableArray<string> full = [.. paths.Select(Path.GetFullPath)];
+        LookBeside(full);
+        return FuzzHost.TryTargets(full, out ImmutableArray<FuzzTargetRow> targets, out ImmutableArray<string> identities) is { } wrong
+            ? throw UserError.At("the plug-in is of no use", wrong, "build it against this version, with a public constructor without parameters")
+            : new FuzzPlugins(full, identities, targets);
     }
 
-    private static IFuzzPlugin Make(string path)
+    /// <summary>Lets what lies in the folders of plug-ins be found, for plug-ins that bring packages of their own.</summary>
+    public static void LookBeside(IReadOnlyList<string> paths)
     {
-        try
+        ImmutableArray<string> folders = [.. paths.Select(static p => Path.GetDirectoryName(p)!).Distinct(StringComparer.Ordinal)];
+        if (folders.IsEmpty)
         {
-            // Among instrumented assemblies the plug-in is one of them, and knows its own kind of targets.
-            AssemblyLoadContext own = AssemblyLoadContext.GetLoadContext(typeof(FuzzPlugins).Assembly)!;
-            Assembly assembly = own == AssemblyLoadContext.Default
-                ? Assembly.LoadFrom(Path.GetFullPath(path))
-                : own.LoadFromAssemblyName(new AssemblyName(Path.GetFileNameWithoutExtension(path)));
-            Type type = assembly.GetExportedTypes().FirstOrDefault(static t => t is { IsClass: true, IsAbstract: false } && typeof(IFuzzPlugin).IsAssignableFrom(t))
-                ?? throw UserError.At("the plug-in offers nothing", path, $"add a public class that implements {typeof(IFuzzPlugin).FullName}");
-            return (IFuzzPlugin)Activator.CreateInstance(type)!;
+            return;
         }
-        catch (Exception error) when (error is IOException or BadImageFormatException or TypeLoadException or ReflectionTypeLoadException or MissingMethodException or TargetInvocationException)
-        {
-            string why = (error is TargetInvocationException { InnerException: { } inner } ? inner : error).Message;
-            throw UserError.At($"the plug-in cannot be loaded ({why.ReplaceLineEndings(" ")})", path, "build it against this version, with a public constructor without parameters");
-        }
+
+        AssemblyLoadContext.Default.Resolving += (context, name) => folders
+            .Select(folder => Path.Combine(folder, name.Name + ".dll"))
+            .Where(File.Exists)
+            .Select(context.LoadFromAssemblyPath)
+            .FirstOrDefault();
     }
 }

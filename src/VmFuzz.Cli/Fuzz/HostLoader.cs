@@ -14,6 +14,7 @@ internal static class HostLoader
     {
         if (!coverage)
         {
+            FuzzPlugins.LookBeside(config.Plugins);
             return FuzzHost.Open(config.ToJson());
         }
 

@@ -42,6 +42,8 @@ internal static class RerunCommand
             executor.Record(FuzzCodec.Decode(answer.Input ?? []), Path.GetFullPath(trace));
         }
 
+        bool traced = trace.Length != 0 && File.Exists(trace);
+
         int status = answer.SameDigest == false || answer.Violation is not null ? ExitStatus.Finding : ExitStatus.Fine;
         if (json)
         {
@@ -51,21 +53,21 @@ internal static class RerunCommand
                 writer.WriteNumber("status", status);
                 writer.WriteNumber("worker", worker);
                 writer.WriteNumber("execution", execution);
-                writer.WriteString("digest", answer.Digest is { } d ? Quantities.Digest(d) : null);
+                writer.WriteString("digest", answer.Digest is { } d ? "0x" + d : null);
                 writer.WriteString("compared", Compared(answer));
                 writer.WriteString("violation", answer.Violation);
                 writer.WriteNumber("bytes", answer.Input?.Length ?? 0);
-                writer.WriteString("trace", trace.Length == 0 ? null : trace);
+                writer.WriteString("trace", traced ? trace : null);
             });
             return status;
         }
 
         host.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{file.Target}, worker {worker}, execution {execution}: {answer.Input?.Length ?? 0} bytes"));
-        host.Out.WriteLine($"  digest {(answer.Digest is { } digest ? Quantities.Digest(digest) : "unknown")}: {Compared(answer)}");
+        host.Out.WriteLine($"  digest {(answer.Digest is { } digest ? "0x" + digest : "unknown")}: {Compared(answer)}");
         host.Out.WriteLine(answer.Violation is { } violation ? $"  broke {Quantities.Plain(violation)}" : "  broke nothing");
         if (trace.Length != 0)
         {
-            host.Out.WriteLine($"  trace {trace}: vmfuzz trace dump {trace}");
+            host.Out.WriteLine(traced ? $"  trace {trace}: vmfuzz trace dump {trace}" : "  no trace: this target's runs are not of a kind that traces hold");
         }
 
         return status;

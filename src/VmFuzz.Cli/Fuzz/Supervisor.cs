@@ -38,6 +38,9 @@ internal sealed class Supervisor : IDisposable
     /// <summary>Whether the user asked to end.</summary>
     public bool StopRequested => _stop;
 
+    /// <summary>Ids of the worker processes that run.</summary>
+    public IEnumerable<int> Processes => _slots.Select(static s => s.Process).OfType<WorkerProcess>().Select(static p => p.Id);
+
     /// <summary>How the campaign stands.</summary>
     public CampaignView View => new()
     {

@@ -74,30 +74,39 @@ internal sealed class WorkerCampaign
         }
 
         Tell(WorkerWord.Ready, null);
+        ulong began = _status.Executions;
         string reason = Steps();
-        Ask(new FuzzHostRequest { Op = FuzzHostRequest.Stats });
-        Ask(new FuzzHostRequest { Op = FuzzHostRequest.Stop });
+        if (_status.Executions != began)
+        {
+            Ask(new FuzzHostRequest { Op = FuzzHostRequest.Stats });
+        }
+
+        if (Answer(new FuzzHostRequest { Op = FuzzHostRequest.Stop }).Error is { } lost)
+        {
+            _tell(new WorkerReport { Word = WorkerWord.Log, Text = string.Create(CultureInfo.InvariantCulture, $"worker {_order.Worker}: {lost}") });
+        }
+
         Findings(known: false);
         Tell(WorkerWord.End, reason);
     }
 
     private string Steps()
     {
-        ulong left = _order.Executions == 0 ? ulong.MaxValue : _order.Executions;
+        // Entries that are loaded and imports take a step each, and are no executions.
+        ulong last = _order.Executions == 0 ? ulong.MaxValue : _status.Executions + _order.Executions;
         int step = FirstStep;
         double statusAt = 0;
         double statsAt = 0;
         while (!_stop())
         {
-            if (left == 0)
+            if (_status.Executions >= last)
             {
                 return WorkerEnd.Done;
             }
 
-            int count = (int)Math.Min((ulong)step, left);
+            int count = (int)Math.Min((ulong)step, last - _status.Executions);
             double began = _watch.Elapsed.TotalSeconds;
             Ask(new FuzzHostRequest { Op = FuzzHostRequest.Step, Executions = count });
-            left -= (ulong)count;
             double now = _watch.Elapsed.TotalSeconds;
             step = (int)Math.Clamp(step * Math.Clamp(StepSeconds / Math.Max(now - began, 1e-6), 0.25, 4), 1, MostStep);
             Findings(known: false);
@@ -105,7 +114,7 @@ internal sealed class WorkerCampaign
             {
                 statusAt = now + StatusSeconds;
                 Tell(WorkerWord.Status, null);
-                if (_order.MemoryMib > 0 && MemoryMib() > _order.MemoryMib && left != 0)
+                if (_order.MemoryMib > 0 && MemoryMib() > _order.MemoryMib && _status.Executions < last)
                 {
                     return WorkerEnd.Memory;
                 }

@@ -289,6 +289,8 @@ internal sealed class WorkerSlot : IDisposable
             (_rateAt, _rateFrom) = (now, status.Executions);
         }
 
+        // A worker that begins again has yet to run its queue once more.
+        status = status with { ProbesSeen = Math.Max(status.ProbesSeen, Line.Status.ProbesSeen), Features = Math.Max(status.Features, Line.Status.Features) };
         Line = Line with { Status = status, PerSecond = rate };
     }
 
@@ -299,7 +301,7 @@ internal sealed class WorkerSlot : IDisposable
         try
         {
             Directory.CreateDirectory(Folder);
-            File.AppendAllText(Path.Combine(Folder, "deaths.log"), Text($"== {DateTimeOffset.UtcNow:u} {place.Where}: {place.Text}; {last?.Phase} {last?.Index}\n{process.Error}"));
+            File.AppendAllText(Path.Combine(Folder, "deaths.log"), Text($"== {DateTimeOffset.UtcNow:u} {place.Where}: {place.Text}; {last?.Phase} {last?.Index}\n{process.Error}\n"));
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {

@@ -16,7 +16,7 @@ public enum FuzzMode
 }
 
 /// <summary>
-/// What <see cref="FuzzHost.Open"/> is told, as UTF-8 JSON. Only <see cref="Target"/> and <see cref="Directory"/> are
+/// What <see cref="FuzzHost"/> is told, as UTF-8 JSON. Only <see cref="Target"/> and <see cref="Directory"/> are
 /// needed; names are those of the properties, in any case.
 /// </summary>
 public sealed record FuzzHostConfig
@@ -152,8 +152,8 @@ public sealed record FuzzHostResponse
     /// <summary>What the input run again broke, or null.</summary>
     public string? Violation { get; set; }
 
-    /// <summary>Digest after the input run again.</summary>
-    public ulong? Digest { get; set; }
+    /// <summary>Digest after the input run again: 16 hexadecimal digits.</summary>
+    public string? Digest { get; set; }
 
     /// <summary>Whether that is the digest noted when it ran first; null when none was noted.</summary>
     public bool? SameDigest { get; set; }

@@ -43,6 +43,9 @@ public static class OracleFolders
     /// <summary>Oracle of an execution that a supervisor had to end.</summary>
     public const string Hang = "hang";
 
+    /// <summary>Oracle of an execution that broke off with a C# exception.</summary>
+    public const string Crash = "crash";
+
     /// <summary>Oracle of an execution that ended the process.</summary>
     public const string Death = "process-death";
 

@@ -35,11 +35,11 @@ public class FuzzCommandTests : CommandFixture
     public void Fuzz_OutputIsAFile_IsRefused() => Refuses(Run("fuzz", "--out", HelloFile), "is a file");
 
     [Fact]
-    public void Fuzz_PluginIsNoAssembly_IsRefused() => Refuses(Run("fuzz", "--out", At("out"), "--plugin", HelloFile), "the plug-in cannot be loaded");
+    public void Fuzz_PluginIsNoAssembly_IsRefused() => Refuses(Run("fuzz", "--out", At("out"), "--plugin", HelloFile), "the plug-in is of no use");
 
     [Fact]
     public void Fuzz_PluginOffersNothing_IsRefused() =>
-        Refuses(Run("fuzz", "--out", At("out"), "--plugin", typeof(Engine).Assembly.Location), "offers nothing");
+        Refuses(Run("fuzz", "--out", At("out"), "--plugin", typeof(Engine).Assembly.Location), "has no public class");
 
     [Fact]
     public void Fuzz_InputIsAFile_IsRefused() => Refuses(Run("fuzz", "--out", At("out"), "--input", HelloFile), "name the directory");
