@@ -20,7 +20,7 @@ public class FindingCommandTests : CommandFixture
         {
             Violation = new(oracle, "MovDr", text),
             State = FindingState.Confirmed,
-            Campaign = new(target, "", 0, 1, EngineIdentity.Here([]), []),
+            Campaign = new(target, "", "worker00", 1, EngineIdentity.Here([]), []),
             Execution = 12,
             Digest = 0x1234,
         };

@@ -16,8 +16,8 @@ internal sealed class FakeProbes(int count = 512) : ProbeSource
     /// <summary>Counts up to 2: few inputs are worth keeping, so that tests are quick.</summary>
     public void Hit(ulong probe)
     {
-        ref byte count = ref _counts[probe % (ulong)_counts.Length];
-        count += (byte)(count < 2 ? 1 : 0);
+        ref byte hits = ref _counts[probe % (ulong)_counts.Length];
+        hits += (byte)(hits < 2 ? 1 : 0);
     }
 }
 

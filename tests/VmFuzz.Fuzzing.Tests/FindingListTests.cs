@@ -18,7 +18,7 @@ public sealed class FindingListTests : IDisposable
         {
             Violation = violation,
             State = state,
-            Campaign = new(target, "", 0, 1, EngineIdentity.Here([]), []),
+            Campaign = new(target, "", "worker00", 1, EngineIdentity.Here([]), []),
             Bytes = bytes,
             CorpusFile = "crashes/" + name.Format(),
         };

@@ -155,7 +155,7 @@ public sealed class InputTextTests
         {
             Violation = new("privilege.entry", check.Id, "the entry was let through"),
             State = FindingState.Confirmed,
-            Campaign = new("vmcs-entry", "", 1, 2, new("0.1.0", 1, 0xABC, []), ["my plug-in.dll"]),
+            Campaign = new("vmcs-entry", "", "worker01", 2, new("0.1.0", 1, 0xABC, []), ["my plug-in.dll"]),
             Execution = 7,
             Digest = 0x12,
             Bytes = 10,
@@ -172,7 +172,7 @@ public sealed class InputTextTests
               source      SDM "{check.Section}"
               state       confirmed
               target      vmcs-entry
-              found       execution 7, worker 1, seed 0x2
+              found       execution 7, seed 0x2, worker01
               engine      0.1.0, semantics 1, rows 0xabc
               size        10 bytes of 20, 0 exits, 0 instructions
               digest      0x0000000000000012

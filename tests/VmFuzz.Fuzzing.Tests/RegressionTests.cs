@@ -47,7 +47,7 @@ public sealed class RegressionTests : IDisposable
     public void Regression_OfAFinding_IsReadAndRun()
     {
         Violation was = new("retire.rip", "Cpuid", "RIP did not move");
-        Finding finding = new() { Violation = was, State = FindingState.Confirmed, Campaign = new("guest-code", "", 0, 0, EngineIdentity.Here([]), []) };
+        Finding finding = new() { Violation = was, State = FindingState.Confirmed, Campaign = new("guest-code", "", "worker00", 0, EngineIdentity.Here([]), []) };
         FuzzInput input = Samples.Rich(FuzzTarget.GuestCode);
         File.WriteAllBytes(Path.Combine(_root, "input"), FuzzCodec.Encode(input));
         File.WriteAllBytes(Path.Combine(_root, "expect.json"), Regression.ExpectOf(finding, "a campaign of 60 s"));
@@ -86,7 +86,7 @@ public sealed class RegressionTests : IDisposable
         EngineIdentity here = EngineIdentity.Here([]);
         Func<IFuzzExecutor> breaks = () => new FindingExecutor(_ => was);
         ulong digest = InputProbe.Look(breaks, input, null).Digest;
-        Finding finding = new() { Violation = was, State = FindingState.Confirmed, Campaign = new("guest-code", "", 0, 0, here, []), Digest = digest };
+        Finding finding = new() { Violation = was, State = FindingState.Confirmed, Campaign = new("guest-code", "", "worker00", 0, here, []), Digest = digest };
 
         Reproduced same = Reproducer.Run(breaks, input, finding, here);
         Assert.True(same is { Still: true, SameKey: true, SameDigest: true, SameEngine: true });

@@ -12,7 +12,7 @@ public sealed class TriageTests : IDisposable
 
     public void Dispose() => Directory.Delete(_root, recursive: true);
 
-    private static CampaignFacts Facts => new("guest-code", "test", 0, 1, EngineIdentity.Here([]), []);
+    private static CampaignFacts Facts => new("guest-code", "test", "worker00", 1, EngineIdentity.Here([]), []);
 
     // CPUID's second byte stands in the sample's code.
     private static FindingExecutor Stable() => new(static i => i.Code.Contains(0xA2) ? Broken : null);
@@ -346,7 +346,7 @@ public sealed class TriageTests : IDisposable
             Violation = new("a.b", "Where \"x\"", "text"),
             State = FindingState.Unstable,
             Note = "note",
-            Campaign = new("t", "c", 3, ulong.MaxValue, new("1.2.3", 4, 0xABCD, ["p 1"]), ["/x y.dll"]),
+            Campaign = new("t", "c", "worker03", ulong.MaxValue, new("1.2.3", 4, 0xABCD, ["p 1"]), ["/x y.dll"]),
             Execution = ulong.MaxValue,
             Deep = true,
             Digest = 5,

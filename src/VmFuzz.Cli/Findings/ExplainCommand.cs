@@ -27,7 +27,7 @@ internal static class ExplainCommand
                 {
                     writer.WriteStartObject("finding");
                     FindingJson.WriteFacts(writer, finding, command);
-                    writer.WriteString("meaning", OracleText.Of(finding.Violation.Oracle).Meaning);
+                    writer.WriteString("meaning", OracleText.MeaningOf(finding.Violation.Oracle));
                     writer.WriteString("source", OracleText.SourceOf(finding.Violation));
                     writer.WriteEndObject();
                 }

@@ -36,11 +36,11 @@ public sealed record EngineIdentity(string Version, uint Semantics, ulong Rows, 
 /// <summary>What a campaign knows about all of its findings.</summary>
 /// <param name="Target">Name of the target's row.</param>
 /// <param name="Campaign">Name of the campaign, for people.</param>
-/// <param name="Worker">Number of the worker, from 0.</param>
+/// <param name="Worker">Name of the worker; empty when there is only one.</param>
 /// <param name="Seed">Seed of the worker.</param>
 /// <param name="Engine">The engine.</param>
 /// <param name="PluginFiles">Files given with <c>--plugin</c>, for the command that reproduces.</param>
-public sealed record CampaignFacts(string Target, string Campaign, uint Worker, ulong Seed, EngineIdentity Engine, ImmutableArray<string> PluginFiles)
+public sealed record CampaignFacts(string Target, string Campaign, string Worker, ulong Seed, EngineIdentity Engine, ImmutableArray<string> PluginFiles)
 {
     /// <inheritdoc/>
     public bool Equals(CampaignFacts? other) =>
@@ -48,7 +48,7 @@ public sealed record CampaignFacts(string Target, string Campaign, uint Worker, 
         && Engine == other.Engine && PluginFiles.AsSpan().SequenceEqual(other.PluginFiles.AsSpan());
 
     /// <inheritdoc/>
-    public override int GetHashCode() => (int)Seed ^ (int)Worker;
+    public override int GetHashCode() => (int)Seed ^ Worker.Length;
 }
 
 /// <summary>What stands in <c>finding.json</c>; src/docs/findings.md describes it.</summary>

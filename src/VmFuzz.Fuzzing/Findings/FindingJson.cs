@@ -107,7 +107,7 @@ public static class FindingJson
         json.WriteString("note", finding.Note);
         json.WriteString("target", campaign.Target);
         json.WriteString("campaign", campaign.Campaign);
-        json.WriteNumber("worker", campaign.Worker);
+        json.WriteString("worker", campaign.Worker);
         json.WriteString("seed", InputLines.Hex(campaign.Seed));
         json.WriteNumber("execution", finding.Execution);
         json.WriteStartObject("engine");
@@ -185,7 +185,7 @@ public static class FindingJson
             Campaign = new CampaignFacts(
                 target,
                 Text(root, "campaign"),
-                (uint)Math.Min(Number(root, "worker"), uint.MaxValue),
+                Text(root, "worker"),
                 HexOf(root, "seed") ?? 0,
                 new EngineIdentity(Text(engine, "version"), (uint)Math.Min(Number(engine, "semantics"), uint.MaxValue), HexOf(engine, "rows") ?? 0, Texts(engine, "plugins")),
                 Texts(root, "pluginFiles")),

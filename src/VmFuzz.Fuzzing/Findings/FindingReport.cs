@@ -16,7 +16,7 @@ public static class FindingReport
         var facts = ImmutableArray.CreateBuilder<InputFact>();
         facts.Add(new("what broke", finding.Violation.Text));
         facts.Add(new("where", finding.Violation.Where.Length == 0 ? "not said" : finding.Violation.Where));
-        facts.Add(new("oracle", $"{finding.Violation.Oracle}: {OracleText.Of(finding.Violation.Oracle).Meaning}"));
+        facts.Add(new("oracle", $"{finding.Violation.Oracle}: {OracleText.MeaningOf(finding.Violation.Oracle)}"));
         if (OracleText.SourceOf(finding.Violation) is { } source)
         {
             facts.Add(new("source", source));
@@ -24,7 +24,7 @@ public static class FindingReport
 
         facts.Add(new("state", FindingJson.NameOf(finding.State) + (finding.Note.Length == 0 ? "" : ": " + finding.Note)));
         facts.Add(new("target", campaign.Target));
-        facts.Add(new("found", string.Create(CultureInfo.InvariantCulture, $"execution {finding.Execution}, worker {campaign.Worker}, seed {InputLines.Hex(campaign.Seed)}{(campaign.Campaign.Length == 0 ? "" : ", campaign " + campaign.Campaign)}")));
+        facts.Add(new("found", string.Create(CultureInfo.InvariantCulture, $"execution {finding.Execution}, seed {InputLines.Hex(campaign.Seed)}{(campaign.Campaign.Length == 0 ? "" : ", campaign " + campaign.Campaign)}{(campaign.Worker.Length == 0 ? "" : ", " + campaign.Worker)}")));
         EngineIdentity engine = campaign.Engine;
         facts.Add(new("engine", string.Create(CultureInfo.InvariantCulture, $"{engine.Version}, semantics {engine.Semantics}, rows {InputLines.Hex(engine.Rows)}{string.Concat(engine.Plugins.Select(static p => ", " + p))}")));
         facts.Add(new("size", string.Create(CultureInfo.InvariantCulture, $"{finding.Bytes} bytes of {finding.OriginalBytes}{(finding.Minimal ? ", minimal" : "")}, {finding.Exits} exits, {finding.Instructions} instructions")));

@@ -4,6 +4,8 @@ namespace VmFuzz.Fuzzing;
 public sealed class FindingSink : IFindingSink
 {
     private readonly FindingTriage _triage;
+    private readonly Corpus? _watched;
+    private readonly Action<string> _log = static _ => { };
 
     /// <summary>A sink of one worker.</summary>
     /// <param name="triage">What it hands findings to.</param>
@@ -13,21 +15,23 @@ public sealed class FindingSink : IFindingSink
         _triage = triage;
     }
 
-    /// <summary>A sink of one worker that makes executors of its target.</summary>
+    /// <summary>A sink of one worker that a supervisor may watch: while it looks at a finding, <c>.current</c> moves.</summary>
     /// <param name="corpus">The worker's directory.</param>
-    /// <param name="target">The target.</param>
+    /// <param name="create">Makes a fresh executor of the target.</param>
     /// <param name="facts">What all findings of the worker have in common.</param>
     /// <param name="log">Takes lines for people.</param>
-    public FindingSink(Corpus corpus, FuzzTargetRow target, CampaignFacts facts, Action<string> log)
-        : this(new FindingTriage(corpus, Creator(target), facts, log))
+    public FindingSink(Corpus corpus, Func<IFuzzExecutor> create, CampaignFacts facts, Action<string> log)
+        : this(new FindingTriage(corpus, create, facts, log))
     {
+        _watched = corpus;
+        _log = log;
     }
 
     /// <inheritdoc/>
     /// <remarks>First takes up what an earlier session was looking at when it ended.</remarks>
     public IReadOnlyList<KnownFinding> Known()
     {
-        _triage.Resume();
+        Watched(() => _triage.Resume());
         return
         [
             .. _triage.List()
@@ -43,14 +47,37 @@ public sealed class FindingSink : IFindingSink
     {
         ArgumentNullException.ThrowIfNull(found);
         var name = new CorpusName { Source = found.Source, Time = found.Time, Executions = found.Execution, Operation = found.Operation };
-        return _triage.Take(FuzzCodec.Encode(found.Input.Clone()), found.Violation, found.Execution, name, found.Fatal) is { } slug ? PathOf(slug) : null;
+        string? slug = null;
+        Watched(() => slug = _triage.Take(FuzzCodec.Encode(found.Input.Clone()), found.Violation, found.Execution, name, found.Fatal));
+        return slug is null ? null : PathOf(slug);
     }
 
     private static string PathOf(string slug) => slug.Length == 0 ? "" : FindingNames.Folder + "/" + slug;
 
-    private static Func<IFuzzExecutor> Creator(FuzzTargetRow target)
+    // Whoever sees the phase knows that no execution of the campaign is at fault when the process ends here.
+    private void Watched(Action work)
     {
-        ArgumentNullException.ThrowIfNull(target);
-        return target.CreateExecutor;
+        if (_watched is not { } corpus)
+        {
+            work();
+            return;
+        }
+
+        CurrentExecution? before = CurrentExecution.TryRead(corpus.Root);
+        using CurrentFile current = CurrentFile.Open(corpus.Root, _log);
+        ulong beats = 0;
+        _triage.Pulse = () => current.Set(CampaignPhase.Idle, ++beats, before?.Executions ?? 0);
+        try
+        {
+            work();
+        }
+        finally
+        {
+            _triage.Pulse = static () => { };
+            if (before is { } was)
+            {
+                current.Set(was.Phase, was.Index, was.Executions);
+            }
+        }
     }
 }

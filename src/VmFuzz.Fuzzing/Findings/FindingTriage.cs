@@ -53,6 +53,9 @@ public sealed class FindingTriage
         }
     }
 
+    /// <summary>Called before each look and each question of the minimiser, so that a watcher sees that it goes on.</summary>
+    public Action Pulse { get; set; } = static () => { };
+
     /// <summary>Findings of the worker, those of earlier runs included.</summary>
     public int Count => _slugs.Count;
 
@@ -196,7 +199,9 @@ public sealed class FindingTriage
     /// <summary>Two looks on fresh executors, and in what they do not show the same thing.</summary>
     private (InputProbe First, string? Unstable) Twice(FuzzInput input, string key)
     {
+        Pulse();
         InputProbe first = InputProbe.Look(_create, input, key);
+        Pulse();
         InputProbe second = InputProbe.Look(_create, input, key);
         string? unstable = null;
         if (first.Violation?.Key != key || second.Violation?.Key != key)
@@ -217,7 +222,11 @@ public sealed class FindingTriage
         using IFuzzExecutor executor = _create();
         return InputMinimizer.Minimize(
             input,
-            candidate => (executor.Run(candidate).Violation ?? (deep ? executor.RunDeep(candidate) : null))?.Key == key,
+            candidate =>
+            {
+                Pulse();
+                return (executor.Run(candidate).Violation ?? (deep ? executor.RunDeep(candidate) : null))?.Key == key;
+            },
             _options.MinimizerExecutions);
     }
 

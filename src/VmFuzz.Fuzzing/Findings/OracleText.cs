@@ -41,11 +41,20 @@ public sealed record OracleText(string Id, string Meaning)
         return All.FirstOrDefault(r => oracle == r.Id || oracle.StartsWith(r.Id + ".", StringComparison.Ordinal)) ?? Unknown with { Id = oracle };
     }
 
+    /// <summary>What an oracle says, in one line: its own row's text where it has one, else its family's.</summary>
+    public static string MeaningOf(string oracle) =>
+        InvariantTable.Default.Rows.FirstOrDefault(r => r.Id == oracle) is { } row ? "not so: " + row.Text : Of(oracle).Meaning;
+
     /// <summary>Where the rule stands that a violation names: an SDM section or a kernel function.</summary>
     /// <returns>Null when the place is no row with a source.</returns>
     public static string? SourceOf(Violation violation)
     {
         ArgumentNullException.ThrowIfNull(violation);
+        if (InvariantTable.Default.Rows.FirstOrDefault(r => r.Id == violation.Oracle) is { } invariant)
+        {
+            return invariant.Source;
+        }
+
         // Places may be made of several words: entry:guest.cr0.fixed, internal:Emulation:EptViolation.
         foreach (string place in (string[])[violation.Where, .. violation.Where.Split(':', '@'), violation.Oracle])
         {

@@ -53,7 +53,7 @@ public static class SarifReport
         {
             json.WriteStartObject();
             json.WriteString("id", rule);
-            Message(json, "shortDescription", OracleText.Of(rule).Meaning);
+            Message(json, "shortDescription", OracleText.MeaningOf(rule));
             json.WriteEndObject();
         }
 

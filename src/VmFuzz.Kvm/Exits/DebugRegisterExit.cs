@@ -12,7 +12,7 @@ internal static class DebugRegisterExit
     public static ExitOutcome Handle(Vcpu vcpu, in VmExit exit)
     {
         VmxVcpu vmx = vcpu.Vmx;
-        if (vmx.Cpl > 0)
+        if (vmx.Cpl > 0 && vcpu.Rules.Holds(Rule.MovDrPrivilege))
         {
             vcpu.Queue(GuestFault.Gp());
             return ExitOutcome.Resume;
@@ -60,7 +60,8 @@ internal static class DebugRegisterExit
                 vmx.Dr6 = (value & 0xE00F) | 0xFFFF_0FF0;
                 break;
             default:
-                vmx.Dr7 = (value & 0xFFFF_2BFF) | 0x400;
+                // Bit 11 exists with RTM only, which no model has.
+                vmx.Dr7 = (value & 0xFFFF_23FF) | 0x400;
                 break;
         }
 

@@ -12,6 +12,7 @@ public sealed class HarmfulPlugin : IFuzzPlugin
 {
     public const string Loops = "harmful-loop";
     public const string Overflows = "harmful-overflow";
+    public const string Throws = "harmful-throw";
 
     public string Identity => "harmful 1";
 
@@ -19,6 +20,7 @@ public sealed class HarmfulPlugin : IFuzzPlugin
     [
         Row(Loops, static (Vcpu _, in VmExit _) => Loop()),
         Row(Overflows, static (Vcpu _, in VmExit _) => Overflow(1) > 0 ? ExitOutcome.RetireInstruction : ExitOutcome.Resume),
+        Row(Throws, static (Vcpu _, in VmExit _) => throw new InvalidOperationException("no leaves")),
     ];
 
     private static FuzzTargetRow Row(string name, ExitHandler handler) =>
