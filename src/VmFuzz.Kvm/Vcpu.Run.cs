@@ -346,7 +346,7 @@ public sealed partial class Vcpu
                 Kick();
                 break;
             case InputKind.HostVector:
-                Host.RaiseVector((byte)input.Value);
+                Host.Interrupt((byte)input.Value);
                 Processor.Look();
                 break;
             case InputKind.Signal:

@@ -224,8 +224,8 @@ public sealed unsafe partial class VmxUnit
             s->PendingDebug = 0;
         }
 
-        // The instruction that an exit during its delivery had interrupted is complete now.
-        if (info.Type is InterruptionType.SoftwareInterrupt or InterruptionType.SoftwareException or InterruptionType.PrivilegedSoftwareException)
+        // The instruction that an exit during its delivery had interrupted is complete now, unless a fault came instead.
+        if (!_cpu.DeliveredAnother && info.Type is InterruptionType.SoftwareInterrupt or InterruptionType.SoftwareException or InterruptionType.PrivilegedSoftwareException)
         {
             _cpu.RetireEmulated(1);
         }

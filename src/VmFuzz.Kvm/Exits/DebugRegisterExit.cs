@@ -60,7 +60,8 @@ internal static class DebugRegisterExit
                 vmx.Dr6 = (value & 0xE00F) | 0xFFFF_0FF0;
                 break;
             default:
-                vmx.Dr7 = (value & 0xFFFF_2BFF) | 0x400;
+                // Bit 11 exists with RTM only, which no model has.
+                vmx.Dr7 = (value & 0xFFFF_23FF) | 0x400;
                 break;
         }
 
