@@ -25,7 +25,8 @@ internal static class MachineDigest
         return digest;
     }
 
-    private static ulong Add(ulong digest, IStateful component)
+    /// <summary>Adds a component to a digest.</summary>
+    public static ulong Add(ulong digest, IStateful component)
     {
         Span<byte> buffer = stackalloc byte[MostWidth];
         ReadOnlySpan<StateField> fields = component.Fields;
