@@ -129,10 +129,12 @@ public sealed unsafe partial class Processor
 
                     s->Gpr[CpuState.RipSlot] = next;
                     s->Budget--;
+                    CutBlock(op, next);
                     return null;
                 case ExecResult.NextAndLook:
                     s->Gpr[CpuState.RipSlot] = next;
                     s->Budget--;
+                    CutBlock(op, next);
                     StateChanged();
                     return null;
                 case ExecResult.Jump:
@@ -143,6 +145,7 @@ public sealed unsafe partial class Processor
                     s->Budget--;
                     if (s->Budget <= 0 || s->Attention != 0 || (block->Mode & BlockMode.Single) != 0)
                     {
+                        CutRepetition(block, reference->Instruction.IP);
                         return null;
                     }
 
@@ -153,6 +156,7 @@ public sealed unsafe partial class Processor
                     s->Stop = StopKind.Halt;
                     return null;
                 default:
+                    BreakBlock();
                     return null;
             }
         }

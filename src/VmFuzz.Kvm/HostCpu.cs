@@ -208,8 +208,15 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
 
     internal Span<byte> Fpu => _fpu;
 
-    /// <summary>A host vector becomes pending.</summary>
-    public void RaiseVector(byte vector) => _pending[vector >> 6] |= 1UL << (vector & 63);
+    /// <summary>A host vector becomes pending; with interrupts on it runs at once.</summary>
+    public void RaiseVector(byte vector)
+    {
+        _pending[vector >> 6] |= 1UL << (vector & 63);
+        if (InterruptsEnabled)
+        {
+            RunVector(Acknowledge());
+        }
+    }
 
     /// <inheritdoc/>
     public byte Acknowledge()
@@ -394,7 +401,7 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
         private readonly ulong _guestTime = host.GuestTime;
         private readonly byte _taskPriority = host.TaskPriority;
 
-        // The brackets are no fields: between run calls they are closed. A reset may come in the middle of one.
+        // Closed between run calls; a reset may come in the middle of one.
         private readonly (int Preempt, int Srcu, int Load, bool Interrupts) _brackets =
             (host.PreemptCount, host.SrcuDepth, host.LoadDepth, host.InterruptsEnabled);
 

@@ -26,7 +26,8 @@ public sealed partial class Vcpu
             return;
         }
 
-        if (Events.Interrupt.Pending)
+        // One that an exception went before waits for its window like any other.
+        if (Events.Interrupt.Pending && (Events.Interrupt.Software || Vmx.InterruptAllowed))
         {
             InjectInterrupt();
             return;
@@ -117,9 +118,9 @@ public sealed partial class Vcpu
     private void Requeue(InterruptionInfo info, uint errorCode, uint instructionLength)
     {
         Events.ClearPlaced();
-        if (Events.NmiInjected || _machineCheckPending)
+        if (Events.NeedsReinjection || _machineCheckPending)
         {
-            // An exception went first: what waited behind it comes next, and no window brings it.
+            // What stood behind the delivered event has its turn at the next entry.
             Raise(Request.Event);
         }
 

@@ -168,6 +168,7 @@ public sealed partial class Vcpu
         switch (MpState)
         {
             case MpState.Halted:
+                PvUnhalted = false;
                 MpState = MpState.Runnable;
                 AsyncPageHalted = false;
                 return 1;
@@ -257,7 +258,7 @@ public sealed partial class Vcpu
         (Events.InterruptWaits && Vmx.InterruptAllowed)
         || (Events.NmiPending > 0 || Events.NmiQueued > 0)
         || _initPending || (_sipiVector >= 0 && MpState == MpState.InitReceived)
-        || IsRaised(Request.Unhalt) || _pageReady
+        || IsRaised(Request.Unhalt) || _pageReady || PvUnhalted
         || MpState == MpState.Runnable && !AsyncPageHalted;
 
     private void LockSlots()

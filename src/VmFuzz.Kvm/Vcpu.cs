@@ -18,6 +18,7 @@ public sealed partial class Vcpu : IStateful, ICopiedState
         Msrs = msrs;
         Path = vm.Options.Path;
         Exits = vm.Options.Exits;
+        Rules = vm.Options.Rules;
         Host = new HostCpu();
         Events = new PendingEvents(this);
         Stats = new VcpuStats();
@@ -86,6 +87,9 @@ public sealed partial class Vcpu : IStateful, ICopiedState
     /// <summary>The synthetic halt of an async page fault (S31).</summary>
     public bool AsyncPageHalted { get; internal set; }
 
+    /// <summary>Another VCPU woke this one by a hypercall (pv_unhalted); ends the next halt.</summary>
+    public bool PvUnhalted { get; internal set; }
+
     /// <summary>Guest-physical address of the steal-time record; 0 when off.</summary>
     public ulong StealTimeAddress { get; set; }
 
@@ -101,6 +105,8 @@ public sealed partial class Vcpu : IStateful, ICopiedState
     internal RunPath Path { get; }
 
     internal ExitTable Exits { get; }
+
+    internal GuestRules Rules { get; }
 
     internal IMsrAccess Msrs { get; }
 

@@ -211,15 +211,16 @@ public sealed unsafe partial class VmxUnit
         }
 
         s->Activity = 0;
+        bool movSs = (s->Interruptibility & InterruptibilityState.BlockingByMovSs) != 0;
         GuestEvent injected = new(info.Vector, (EventType)info.Type, info.ErrorCodeValid, error, length);
         if (!_cpu.DeliverEvent(injected, injected: true))
         {
             return false;
         }
 
-        if (info is { Type: InterruptionType.HardwareException, Vector: Vector.Db })
+        // SDM "Delivery of Pending Debug Exceptions after VM Entry": most injected events take them away.
+        if (!movSs || info.Type is not (InterruptionType.SoftwareInterrupt or InterruptionType.SoftwareException))
         {
-            // The trap that entry checks wanted to see as pending is this one.
             s->PendingDebug = 0;
         }
 

@@ -29,9 +29,12 @@ internal sealed record Layer(string Name, ImmutableArray<string> Projects, Immut
         new("VmFuzz.Trace", ["VmFuzz.Arch"], ["System.IO.Hashing"]),
         new("VmFuzz.Replay", Replay, []),
         new("VmFuzz.Coverage", [], ["Mono.Cecil"]),
-        new("VmFuzz.Fuzzing", ["VmFuzz.Replay", .. Replay], ["Iced"]),
+        new("VmFuzz.Fuzzing", ["VmFuzz.Replay", "VmFuzz.Coverage", .. Replay], ["Iced"]),
         new("VmFuzz.Testing", Testing, ["FsCheck", "FSharp.Core", "Iced"]),
-        new("vmfuzz", ["VmFuzz.Testing", .. Testing], ["Iced", "Spectre.Console", "System.CommandLine"], Ambient: true),
+        new("vmfuzz", ["VmFuzz.Testing", "VmFuzz.Fuzzing", "VmFuzz.Coverage", .. Testing], ["Iced", "Spectre.Console", "System.CommandLine"], Ambient: true),
+        new("VmFuzz.Fuzz.Common", ["VmFuzz.Fuzzing", "VmFuzz.Coverage"], [], Ambient: true),
+        new("VmFuzz.Fuzz.Afl", ["VmFuzz.Fuzz.Common", "VmFuzz.Coverage"], [], Ambient: true),
+        new("VmFuzz.Fuzz.LibFuzzer", ["VmFuzz.Fuzz.Common", "VmFuzz.Fuzzing"], ["System.IO.Hashing"], Ambient: true),
     ];
 
     /// <summary>The layer of an assembly.</summary>

@@ -12,6 +12,11 @@ internal static class CrashPlace
     /// <summary>The violation of an exception.</summary>
     public static Violation Of(Exception exception)
     {
+        if (exception is NoProgressException)
+        {
+            return new Violation(GuestKill.NoProgress, "", exception.Message);
+        }
+
         string where = "";
         foreach (StackFrame frame in new StackTrace(exception, fNeedFileInfo: false).GetFrames())
         {

@@ -28,6 +28,12 @@ internal static class GuestKill
         }
 
         KvmAccelerator kvm = machine.Kvm!;
+        if (kvm.Errno != 0)
+        {
+            // An allocation of the host that fails is not the guest's doing.
+            return kvm.Errno == Errno.ENOMEM ? null : new Violation("guest-kill.errno", $"{kvm.Errno}", machine.Stop.Text);
+        }
+
         KvmRun run = kvm.Vcpu.KvmRun;
         string reason = kvm.Vcpu.Vmx.Exit.Basic.ToString();
         return run.ExitReason switch

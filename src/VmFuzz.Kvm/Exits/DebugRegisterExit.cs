@@ -12,7 +12,7 @@ internal static class DebugRegisterExit
     public static ExitOutcome Handle(Vcpu vcpu, in VmExit exit)
     {
         VmxVcpu vmx = vcpu.Vmx;
-        if (vmx.Cpl > 0)
+        if (vmx.Cpl > 0 && vcpu.Rules.Holds(Rule.MovDrPrivilege))
         {
             vcpu.Queue(GuestFault.Gp());
             return ExitOutcome.Resume;

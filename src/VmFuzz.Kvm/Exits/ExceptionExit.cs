@@ -70,6 +70,13 @@ internal static class ExceptionExit
             vcpu.Vmx.Change(VmcsField.GuestPendingDebug, PendingDebugExceptions.Bs, true);
         }
 
+        else if ((vcpu.Vmx.RFlags & RFlags.Tf) != 0 && vcpu.Vmx.InterruptShadow != 0 && vcpu.Rules.Holds(Rule.StepUnderShadow))
+        {
+            // SDM "Checks on Guest Non-Register State": under a shadow TF goes with a pending single step. The exit has
+            // taken that away; with the injected #DB it is not delivered again.
+            vcpu.Vmx.Change(VmcsField.GuestPendingDebug, PendingDebugExceptions.Bs, true);
+        }
+
         // SDM "Debug Exceptions": an exit leaves DR6 and DR7 to the hypervisor.
         vcpu.Vmx.Dr6 = (vcpu.Vmx.Dr6 & ~Dr6Traps) | (exit.Qualification & 0xE00F) | 0xFFFF_0FF0;
         ulong dr7 = vcpu.Vmx.Dr7;

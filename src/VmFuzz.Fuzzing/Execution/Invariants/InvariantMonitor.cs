@@ -17,6 +17,10 @@ public sealed class InvariantMonitor : IMachineObserver
     private ulong _lastRetired;
     private ulong _lastRip;
     private int _still;
+    private int _requests;
+
+    // Requests without an entry in between: far more than a run path that goes on can see.
+    private const int MostRequests = 1 << 14;
 
     /// <summary>Passes into the guest without any progress after which <see cref="Stuck"/> is true.</summary>
     public const int MostStill = 512;
@@ -55,6 +59,7 @@ public sealed class InvariantMonitor : IMachineObserver
         Exits = 0;
         _previous = 0;
         _still = 0;
+        _requests = 0;
         _lastRetired = ulong.MaxValue;
         _view.Entered = false;
     }
@@ -62,6 +67,7 @@ public sealed class InvariantMonitor : IMachineObserver
     /// <inheritdoc/>
     public void OnEntry(Vcpu vcpu, in EntryRecord entry)
     {
+        _requests = 0;
         _view.Entry = entry;
         Look(InvariantMoment.Entry);
         _view.Entered = true;
@@ -136,6 +142,11 @@ public sealed class InvariantMonitor : IMachineObserver
     /// <inheritdoc/>
     public void OnRequest(Vcpu vcpu, Request request, bool served)
     {
+        if (++_requests > MostRequests)
+        {
+            throw new NoProgressException($"request {request} comes again and again and the guest is not entered");
+        }
+
         if (served)
         {
             _features.Add(Feature(5, (ulong)request, 0));
