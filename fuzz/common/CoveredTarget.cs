@@ -68,9 +68,9 @@ public sealed unsafe class CoveredTarget
             return error.Message;
         }
 
-        if (open(_options.Target, [.. _options.PluginNames]) is not { } run)
+        if (open(_options.Target, [.. _options.Plugins]) is not { } run)
         {
-            return $"there is no target {_options.Target}";
+            return $"there is no target {_options.Target}{(_options.Plugins.IsEmpty ? "" : ", or a plug-in cannot be loaded")}";
         }
 
         _run = run;

@@ -26,8 +26,7 @@ public sealed partial class Vcpu
             return;
         }
 
-        // One that an exception went before waits for its window like any other.
-        if (Events.Interrupt.Pending && (Events.Interrupt.Software || Vmx.InterruptAllowed))
+        if (Events.Interrupt.Pending)
         {
             InjectInterrupt();
             return;

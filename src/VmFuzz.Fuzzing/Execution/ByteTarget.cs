@@ -1,4 +1,4 @@
-using System.Runtime.Loader;
+using System.Collections.Immutable;
 
 namespace VmFuzz.Fuzzing;
 
@@ -58,7 +58,7 @@ public sealed class ByteTarget : IDisposable
 
     /// <summary>A target by its name, in a shape that can be bound from outside a context of assemblies.</summary>
     /// <param name="target">Name of a row: of <see cref="FuzzTargetRow.BuiltIn"/>, or of a plug-in's.</param>
-    /// <param name="plugins">Simple names of the plug-ins' assemblies, which this context can load.</param>
+    /// <param name="plugins">Paths of plug-ins.</param>
     /// <returns>
     /// From bytes, counts of features, and whether only the oracles that cost several runs are wanted, on the same bytes
     /// as last, to what was broken, one line, or null; null when there is no such target.
@@ -66,28 +66,12 @@ public sealed class ByteTarget : IDisposable
     public static Func<ReadOnlySpan<byte>, Span<byte>, bool, string?>? Open(string target, string[] plugins)
     {
         ArgumentNullException.ThrowIfNull(plugins);
-        if (Find(target, plugins) is not { } row)
+        if (FuzzHost.TryTargets(plugins, out ImmutableArray<FuzzTargetRow> rows, out _) is not null || rows.FirstOrDefault(row => row.Name == target) is not { } row)
         {
             return null;
         }
 
         ByteTarget opened = new(row.CreateExecutor());
         return (bytes, features, deep) => (deep ? opened.RunDeep() : opened.Run(bytes, features))?.ToString();
-    }
-
-    // The plug-ins bind to the assemblies of the context that this code is in.
-    private static FuzzTargetRow? Find(string target, string[] plugins)
-    {
-        AssemblyLoadContext home = AssemblyLoadContext.GetLoadContext(typeof(ByteTarget).Assembly)!;
-        IEnumerable<FuzzTargetRow> rows = FuzzTargetRow.BuiltIn;
-        foreach (string plugin in plugins)
-        {
-            Type? type = Array.Find(
-                home.LoadFromAssemblyName(new(plugin)).GetExportedTypes(),
-                static type => type is { IsClass: true, IsAbstract: false } && type.IsAssignableTo(typeof(IFuzzPlugin)));
-            rows = type is null ? rows : rows.Concat(((IFuzzPlugin)Activator.CreateInstance(type)!).Targets);
-        }
-
-        return rows.FirstOrDefault(row => row.Name == target);
     }
 }

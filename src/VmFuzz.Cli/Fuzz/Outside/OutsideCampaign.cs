@@ -155,8 +155,10 @@ internal sealed class OutsideCampaign : IDisposable
 
         Directory.CreateDirectory(folder);
         FuzzTarget kind = arguments.Target.Kind;
-        FuzzInput empty = new() { Target = kind };
-        IEnumerable<ReadInput> inputs = arguments.Inputs.SelectMany(path => InputFolder.Read(path, kind, say)).Prepend(new ReadInput("empty", FuzzCodec.Encode(empty), empty));
+        IEnumerable<ReadInput> inputs = SeedInputs.Of(kind)
+            .Select(static input => new ReadInput("seed", FuzzCodec.Encode(input), input))
+            .Concat(arguments.Inputs.SelectMany(path => InputFolder.Read(path, kind, say)))
+            .DefaultIfEmpty(new ReadInput("empty", FuzzCodec.Encode(new FuzzInput { Target = kind }), new FuzzInput { Target = kind }));
         InputFolder.Write(folder, InputFolder.Distinct(inputs, new HashSet<string>(StringComparer.Ordinal)));
     }
 
