@@ -20,7 +20,8 @@ public sealed partial class Vcpu
         }
 
         TakeInputs(InputPoint.AfterRequests);
-        if (_machineCheckPending && !Events.Exception.Pending)
+        // Behind what is decided already: it would overtake an interrupt and close its window.
+        if (_machineCheckPending && !Events.NeedsReinjection)
         {
             _machineCheckPending = false;
             Events.QueueException(Vector.Mc);

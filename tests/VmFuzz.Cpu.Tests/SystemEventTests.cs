@@ -91,7 +91,7 @@ public sealed unsafe class SystemEventTests : IProcessorObserver
         using SystemFixture f = new SystemFixture().V86(0);
         f.SetVector(Vector.Gp, SystemFixture.Code0);
         f.SetVector(0x20, SystemFixture.Code0, 0xEE);
-        f.Completes(0xCD, 0x20);
+        f.IsDeliveredAFault(0xCD, 0x20);
         Assert.Equal((0UL, 0x10UL), (f.OnStack(0, 4), f.OnStack(1, 4)));
     }
 
@@ -136,8 +136,18 @@ public sealed unsafe class SystemEventTests : IProcessorObserver
         using SystemFixture f = new SystemFixture().Protected32(3);
         f.SetVector(0x20, SystemFixture.Code0, (byte)access);
         f.SetVector(Vector.Gp, SystemFixture.Code0);
-        f.Completes((byte)opcode, 0x20);
+        f.IsDeliveredAFault((byte)opcode, 0x20);
         Assert.Equal(((ulong)error, SystemFixture.CodeAt), (f.OnStack(0, 4), f.OnStack(1, 4)));
+    }
+
+    [Fact]
+    public void IntN_WithResumeFlag_PushesItClear()
+    {
+        using SystemFixture f = new SystemFixture().Protected32();
+        f.SetVector(0x20, SystemFixture.Code0, 0x8E);
+        f.State->Flags |= RFlags.Rf;
+        f.Completes(0xCD, 0x20);
+        Assert.Equal(0UL, f.OnStack(2, 4) & RFlags.Rf);
     }
 
     [Theory]

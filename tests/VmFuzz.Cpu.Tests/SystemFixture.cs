@@ -241,6 +241,14 @@ internal sealed unsafe class SystemFixture : IBus, IClock, IInputSource, IDispos
     /// <summary>Executes an instruction that must complete.</summary>
     public void Completes(params ReadOnlySpan<byte> code) => Assert.NotEqual(ExecResult.Abort, Execute(code));
 
+    /// <summary>Executes a software interrupt whose delivery faults, and whose fault is delivered: it does not complete.</summary>
+    public void IsDeliveredAFault(params ReadOnlySpan<byte> code)
+    {
+        Assert.Equal(ExecResult.Abort, Execute(code));
+        Assert.Equal(StopKind.None, State->Stop);
+        Assert.True(Cpu.DeliveredAnother);
+    }
+
     /// <summary>A value on the present stack, counted in words of a size from its top.</summary>
     public ulong OnStack(int index, int size) => Read((Cpu.StackMask & Cpu[Gpr.Rsp]) + State->Ss.Base + (ulong)(index * size), size);
 
