@@ -59,6 +59,17 @@ public sealed unsafe partial class Processor
                 return s->Activity == 1 ? CpuStop.Halted : CpuStop.Shutdown;
             }
 
+            if (StandIn is { } standIn)
+            {
+                standIn.Step(this);
+                if (s->Stop != StopKind.None && !HandleStop(out CpuStop why))
+                {
+                    return why;
+                }
+
+                continue;
+            }
+
             ulong before = (s->Interruptibility & 3) | (s->Flags & (RFlags.Tf | RFlags.Rf));
             if (before != 0)
             {
@@ -150,6 +161,9 @@ public sealed unsafe partial class Processor
             }
         }
     }
+
+    /// <summary>What runs instead of the instructions in memory; null runs those.</summary>
+    public IStandIn? StandIn { get; set; }
 
     /// <summary>Called with every instruction that the reference microcode executes; for logs, with <see cref="ReferenceOnly"/> for all.</summary>
     public Action<Processor, Instruction>? InstructionLog { get; set; }

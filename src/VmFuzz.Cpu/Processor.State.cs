@@ -46,6 +46,7 @@ public sealed unsafe partial class Processor
         s->Ftw = 0x5555;
         s->Mxcsr = 0x1F80;
         NmiPending = false;
+        _tlbGroups = AllTlbGroups;
         FlushTlb();
         StateChanged();
     }

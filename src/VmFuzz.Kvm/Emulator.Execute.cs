@@ -10,6 +10,11 @@ internal sealed partial class Emulator
 {
     private Step Execute(in Instruction ins)
     {
+        if (!KnowsOperands(ins))
+        {
+            return Step.Unknown;
+        }
+
         switch (ins.Mnemonic)
         {
             case Mnemonic.Mov:
@@ -70,6 +75,25 @@ internal sealed partial class Emulator
             default:
                 return Step.Unknown;
         }
+    }
+
+    // Registers are general ones, segments, and vectors for the few moves of those; another processor may have written
+    // anything over the instruction since it left the guest.
+    private static bool KnowsOperands(in Instruction ins)
+    {
+        for (int i = 0; i < ins.OpCount; i++)
+        {
+            if (ins.GetOpKind(i) == OpKind.Register)
+            {
+                Register register = ins.GetOpRegister(i);
+                if (!register.IsGPR() && !register.IsSegmentRegister() && !register.IsXMM())
+                {
+                    return false;
+                }
+            }
+        }
+
+        return true;
     }
 
     private Step Move(in Instruction ins, bool signExtend)

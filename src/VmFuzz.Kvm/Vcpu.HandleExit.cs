@@ -55,8 +55,17 @@ public sealed partial class Vcpu
             return 0;
         }
 
+        if (!Path.Runs(row.Number, this, out int decided))
+        {
+            return decided;
+        }
+
+        Observer?.OnHandling(this, row, exit);
         uint length = exit.InstructionLength;
-        return Path.Runs(row.Number, this, out int decided) ? Conclude(row.Handler(this, exit), length) : decided;
+        ExitOutcome outcome = row.Handler(this, exit);
+        int result = Conclude(outcome, length);
+        Observer?.OnHandled(this, row, exit, outcome);
+        return result;
     }
 
     private bool LeavesForFailedEntry(in VmExit exit)

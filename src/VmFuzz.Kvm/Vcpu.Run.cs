@@ -168,6 +168,7 @@ public sealed partial class Vcpu
         switch (MpState)
         {
             case MpState.Halted:
+                PvUnhalted = false;
                 MpState = MpState.Runnable;
                 AsyncPageHalted = false;
                 return 1;
@@ -253,7 +254,7 @@ public sealed partial class Vcpu
         || (Events.NmiPending > 0 || Events.NmiQueued > 0)
         || _initPending || (_sipiVector >= 0 && MpState == MpState.InitReceived)
         || IsRaised(Request.PendingTimer) || IsRaised(Request.Unhalt)
-        || _pageReady || Host.SignalPending
+        || _pageReady || PvUnhalted || Host.SignalPending
         || MpState == MpState.Runnable && !AsyncPageHalted;
 
     private void LockSlots()

@@ -28,6 +28,9 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
     /// <summary>The VM.</summary>
     public Vm Vm { get; }
 
+    /// <summary>The errno with which the last run call failed; 0 when it did not.</summary>
+    public int Errno => _vmm.Errno;
+
     /// <summary>Its VCPU.</summary>
     public Vcpu Vcpu { get; }
 
@@ -99,6 +102,11 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
     private string Failure()
     {
         KvmRun run = Vcpu.KvmRun;
+        if (_vmm.Errno != 0)
+        {
+            return $"the run call failed with errno {_vmm.Errno}, at RIP 0x{Vcpu.Rip:x}";
+        }
+
         return run.ExitReason switch
         {
             KvmExitReason.FailEntry => $"VM entry failed: hardware reason 0x{run.HardwareReason:x}{Check()}, at RIP 0x{Vcpu.Rip:x}",

@@ -92,6 +92,12 @@ public sealed record MachineOptions
     /// <summary>Retired instructions after which the run ends; 0 for no limit.</summary>
     public ulong MaxInstructions { get; init; }
 
+    /// <summary>
+    /// Whether a user's own userspace answers, through the door, reads behind which there is no device; otherwise they
+    /// float and read all ones.
+    /// </summary>
+    public bool UserAnswers { get; init; }
+
     /// <summary>Images of the start state.</summary>
     public ImmutableArray<MachineImage> Images { get; init; } = [];
 

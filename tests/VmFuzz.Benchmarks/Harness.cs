@@ -3,8 +3,10 @@ using System.Globalization;
 
 namespace VmFuzz.Benchmarks;
 
-/// <summary>One thing to time: a name, what one unit of work is, and a run that does a number of units.</summary>
-/// <param name="Base">Name of the case that does the same without something: its time is 1 in the column of ratios.</param>
+/// <summary>
+/// One thing to time: a name, what one unit of work is, a run that does a number of units, and the name of the case whose
+/// time is 1 in the column of ratios.
+/// </summary>
 internal sealed record Case(string Name, string Unit, Func<long> Run, double TargetNanoseconds = 0, string? Base = null);
 
 /// <summary>Times cases in turn, so that drift of the machine hits all alike, and prints medians and ratios.</summary>

@@ -1,29 +1,43 @@
 using System.Globalization;
 using VmFuzz.Benchmarks;
 using VmFuzz.Coverage;
+using VmFuzz.Cpu;
 using VmFuzz.Machines;
 
-// dotnet run -c Release --project tests/VmFuzz.Benchmarks [-- ROUNDS]
+// dotnet run -c Release --project tests/VmFuzz.Benchmarks [-- ROUNDS [PART OF A NAME]...]
 int rounds = args.Length > 0 ? int.Parse(args[0], CultureInfo.InvariantCulture) : 9;
 const ulong Exits = CpuidLoop.Exits;
 const string Plain = "exit + handler + checked entry";
+const string Loop = "tier 0, arithmetic loop";
 
-Harness.Run(
+Case[] cases =
 [
     new Case(Plain, "CPUID exit", static () => CpuidLoop.Run(level: null), 150),
     new Case("the same, recorded", "CPUID exit", static () => CpuidLoop.Run(level: 1), Base: Plain),
     new Case("the same, recorded, level 0", "CPUID exit", static () => CpuidLoop.Run(level: 0), Base: Plain),
-    new Case("the same, replayed", "CPUID exit", Replays.Create(Exits), Base: Plain),
-    new Case("the same, with probes", "CPUID exit", CpuidLoop.Probed(ProbeKind.Block), Base: Plain),
-    new Case("the same, with probes for pairs", "CPUID exit", CpuidLoop.Probed(ProbeKind.Pair), Base: Plain),
-    new Case("merge of a map of 16 Ki", "merge", CpuidLoop.Scan()),
+    new Case("the same, replayed", "CPUID exit", Prepared(static () => Replays.Create(Exits)), Base: Plain),
+    new Case("the same, with probes", "CPUID exit", Prepared(static () => CpuidLoop.Probed(ProbeKind.Block)), Base: Plain),
+    new Case("the same, with probes for pairs", "CPUID exit", Prepared(static () => CpuidLoop.Probed(ProbeKind.Pair)), Base: Plain),
+    new Case("merge of a map of 16 Ki", "merge", Prepared(static () => CpuidLoop.Scan())),
     new Case("userspace exit, floating port", "OUT exit", RunOut),
-    new Case("reset, one dirty page", "reset", Resets.Create(), 1000),
-    new Case("tier 0, arithmetic loop", "instruction", () => RunLoop(Accelerator.Bare)),
+    new Case("reset, one dirty page", "reset", Prepared(static () => Resets.Create(Accelerator.Bare, 1)), 1000),
+    new Case("kvm reset, clean", "reset", Prepared(static () => Resets.Create(Accelerator.Kvm, 0)), 500),
+    new Case("kvm reset, one dirty page", "reset", Prepared(static () => Resets.Create(Accelerator.Kvm, 1)), 1000),
+    new Case("kvm reset + 8 CPUID exits + HLT", "case", Prepared(static () => Resets.Cases()), 10_000),
+    new Case(Loop, "instruction", () => RunLoop(Accelerator.Bare)),
+    new Case("the same, its edges counted", "instruction", () => RunLoop(Accelerator.Bare, edges: new GuestEdgeMap()), Base: Loop),
     new Case("tier 0 under kvm", "instruction", () => RunLoop(Accelerator.Kvm)),
     new Case("reference microcode", "instruction", () => RunLoop(Accelerator.Bare, reference: true)),
-],
-rounds);
+];
+string[] wanted = args.Length > 1 ? args[1..] : [""];
+Harness.Run([.. cases.Where(c => wanted.Any(w => c.Name.Contains(w, StringComparison.Ordinal)))], rounds);
+
+// Prepared at its first run: rows that are not wanted cost nothing.
+static Func<long> Prepared(Func<Func<long>> make)
+{
+    Func<long>? run = null;
+    return () => (run ??= make())();
+}
 
 static long RunOut()
 {
@@ -32,10 +46,11 @@ static long RunOut()
     return (long)Exits;
 }
 
-static long RunLoop(Accelerator accelerator, bool reference = false)
+static long RunLoop(Accelerator accelerator, bool reference = false, GuestEdgeMap? edges = null)
 {
     using Machine machine = Machine.Create(Guests.Options(Guests.ArithmeticLoop(reference ? 300_000u : 3_000_000), accelerator), NoInputs.Instance);
     machine.Processor.ReferenceOnly = reference;
+    machine.Processor.Edges = edges;
     machine.Run();
     return (long)machine.Processor.Retired;
 }

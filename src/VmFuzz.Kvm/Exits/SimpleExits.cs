@@ -129,7 +129,8 @@ internal static class HypercallExit
         {
             if ((ulong)other.Index == apicId)
             {
-                other.Raise(Request.Unhalt);
+                other.PvUnhalted = true;
+                other.Raise(Request.Event);
                 other.Kick();
             }
         }

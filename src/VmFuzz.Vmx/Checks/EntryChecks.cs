@@ -1,10 +1,11 @@
 using System.Collections.Immutable;
 using System.Numerics;
+using System.Runtime.CompilerServices;
 
 namespace VmFuzz.Vmx;
 
 /// <summary>The entry checks in force: an immutable value, in the order of evaluation.</summary>
-public sealed unsafe class EntryChecks
+public sealed class EntryChecks
 {
     // Words of row bits that an evaluation of what changed has room for.
     private const int MaxWords = 8;
@@ -118,8 +119,7 @@ public sealed unsafe class EntryChecks
 
     private EntryCheck? FirstOfChanged(in EntryContext context, Vmcs vmcs, ulong host)
     {
-        ulong* todo = stackalloc ulong[MaxWords];
-        new Span<ulong>(todo, MaxWords).Clear();
+        RowSet todo = default;
         bool any = false;
         for (ulong words = vmcs.DirtyWordsInUse; words != 0; words &= words - 1)
         {
@@ -162,10 +162,10 @@ public sealed unsafe class EntryChecks
             }
         }
 
-        return any ? FirstOf(todo, context) : null;
+        return any ? FirstOf(in todo, context) : null;
     }
 
-    private EntryCheck? FirstOf(ulong* todo, in EntryContext context)
+    private EntryCheck? FirstOf(in RowSet todo, in EntryContext context)
     {
         for (int i = 0; i < _words; i++)
         {
@@ -182,5 +182,12 @@ public sealed unsafe class EntryChecks
         }
 
         return null;
+    }
+
+    // A bit for each row. Not allocated on the stack by hand: the JIT would leave such a method out of its tiers.
+    [InlineArray(MaxWords)]
+    private struct RowSet
+    {
+        private ulong _first;
     }
 }
