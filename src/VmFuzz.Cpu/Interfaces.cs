@@ -54,8 +54,6 @@ public enum SensitiveInstruction : byte
     Rdtsc,
     /// <summary>RDTSCP.</summary>
     Rdtscp,
-    /// <summary>RSM.</summary>
-    Rsm,
     /// <summary>GETSEC.</summary>
     Getsec,
     /// <summary>VMCALL.</summary>

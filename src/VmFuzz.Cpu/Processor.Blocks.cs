@@ -162,6 +162,9 @@ public sealed unsafe partial class Processor
                 0xFFFF => BlockMode.Limit64K,
                 _ => BlockMode.OddLimit,
             };
+
+            // One RIP under two bases is two places.
+            mode |= s->Cs.Base << BlockMode.BaseShift;
         }
 
         s->Mode = mode | (UserMode ? BlockMode.User : 0);

@@ -220,6 +220,7 @@ public sealed unsafe partial class Processor
         ulong shadow = before & 3;
         s->Interruptibility &= ~3UL;
         ulong retired = Retired;
+        ulong deliveries = _deliveries;
         s->PendingLink = null;
         Execute(block);
         if (s->Stop is StopKind.Fault or StopKind.Exit or StopKind.Unimplemented)
@@ -230,7 +231,8 @@ public sealed unsafe partial class Processor
 
         if (Retired == retired)
         {
-            s->Interruptibility |= shadow;
+            // Unless a fault of a software interrupt's delivery was delivered, which ends shadows.
+            s->Interruptibility |= deliveries == _deliveries ? shadow : 0;
             return;
         }
 

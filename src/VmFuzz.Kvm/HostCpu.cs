@@ -279,6 +279,21 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
     {
         InterruptsEnabled = true;
         Log(HostEvent.IrqEnable);
+        RunPending();
+    }
+
+    /// <summary>An interrupt of the host arrives: with interrupts enabled its vector runs at once.</summary>
+    internal void Interrupt(byte vector)
+    {
+        RaiseVector(vector);
+        if (InterruptsEnabled)
+        {
+            RunPending();
+        }
+    }
+
+    private void RunPending()
+    {
         while (InterruptPending)
         {
             RunVector(Acknowledge());
@@ -386,7 +401,7 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
         private readonly ulong _guestTime = host.GuestTime;
         private readonly byte _taskPriority = host.TaskPriority;
 
-        // The brackets are no fields: between run calls they are closed. A reset may come in the middle of one.
+        // Closed between run calls; a reset may come in the middle of one.
         private readonly (int Preempt, int Srcu, int Load, bool Interrupts) _brackets =
             (host.PreemptCount, host.SrcuDepth, host.LoadDepth, host.InterruptsEnabled);
 

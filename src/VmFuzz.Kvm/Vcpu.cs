@@ -18,6 +18,7 @@ public sealed partial class Vcpu : IStateful, ICopiedState
         Msrs = msrs;
         Path = vm.Options.Path;
         Exits = vm.Options.Exits;
+        Rules = vm.Options.Rules;
         Host = new HostCpu();
         Events = new PendingEvents(this);
         Stats = new VcpuStats();
@@ -104,6 +105,8 @@ public sealed partial class Vcpu : IStateful, ICopiedState
     internal RunPath Path { get; }
 
     internal ExitTable Exits { get; }
+
+    internal GuestRules Rules { get; }
 
     internal IMsrAccess Msrs { get; }
 

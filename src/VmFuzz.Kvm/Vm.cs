@@ -81,7 +81,8 @@ public sealed class Vm : IStateful, ICopiedState
     /// <param name="msrs">MSRs that the run path leaves to the processor's own tables; those of <see cref="ProcessorMsrs"/> when null.</param>
     public Vcpu CreateVcpu(Processor processor, VmxUnit vmx, IMsrAccess? msrs = null)
     {
-        Vcpu vcpu = new(this, _vcpus.Count, processor, vmx, msrs ?? new ProcessorMsrs(processor));
+        msrs ??= new ProcessorMsrs(processor);
+        Vcpu vcpu = new(this, _vcpus.Count, processor, vmx, Options.Msrs?.Invoke(msrs) ?? msrs);
         _vcpus.Add(vcpu);
         return vcpu;
     }

@@ -57,7 +57,16 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
     {
         while (_machine.Stop.Kind == MachineStopKind.None)
         {
-            switch (_vmm.Run())
+            VmmStop stop = _vmm.Run();
+
+            // The model's gap is the reason, whatever the hypervisor made of it.
+            if (_machine.Processor.UnimplementedText.Length != 0)
+            {
+                _machine.RequestStop(new MachineStop(MachineStopKind.Unimplemented, _machine.Processor.UnimplementedText));
+                break;
+            }
+
+            switch (stop)
             {
                 case VmmStop.Requested:
                     break;
@@ -72,10 +81,6 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
                     break;
             }
 
-            if (_machine.Processor.UnimplementedText.Length != 0)
-            {
-                _machine.RequestStop(new MachineStop(MachineStopKind.Unimplemented, _machine.Processor.UnimplementedText));
-            }
         }
     }
 

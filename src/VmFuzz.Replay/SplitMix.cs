@@ -5,6 +5,9 @@ public sealed class SplitMix(ulong seed)
 {
     private ulong _state = seed;
 
+    /// <summary>Begins again from another seed.</summary>
+    public void Restart(ulong seed) => _state = seed;
+
     /// <summary>The next 64 bits.</summary>
     public ulong Next()
     {

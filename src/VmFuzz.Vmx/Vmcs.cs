@@ -55,6 +55,9 @@ public sealed unsafe partial class Vmcs : IStateful, ICopiedState, IDisposable
     /// <summary>Version of the host's registers at the last entry whose checks all held.</summary>
     internal ulong CheckedHostVersion { get; set; }
 
+    /// <summary>GUEST_RFLAGS at that entry.</summary>
+    internal ulong CheckedFlags { get; set; }
+
     /// <summary>A field, raw.</summary>
     public ulong this[VmcsField field]
     {

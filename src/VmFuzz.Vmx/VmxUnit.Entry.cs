@@ -211,14 +211,21 @@ public sealed unsafe partial class VmxUnit
         }
 
         s->Activity = 0;
+        bool movSs = (s->Interruptibility & InterruptibilityState.BlockingByMovSs) != 0;
         GuestEvent injected = new(info.Vector, (EventType)info.Type, info.ErrorCodeValid, error, length);
         if (!_cpu.DeliverEvent(injected, injected: true))
         {
             return false;
         }
 
-        // The instruction that an exit during its delivery had interrupted is complete now.
-        if (info.Type is InterruptionType.SoftwareInterrupt or InterruptionType.SoftwareException or InterruptionType.PrivilegedSoftwareException)
+        // SDM "Delivery of Pending Debug Exceptions after VM Entry": most injected events take them away.
+        if (!movSs || info.Type is not (InterruptionType.SoftwareInterrupt or InterruptionType.SoftwareException))
+        {
+            s->PendingDebug = 0;
+        }
+
+        // The instruction that an exit during its delivery had interrupted is complete now, unless a fault came instead.
+        if (!_cpu.DeliveredAnother && info.Type is InterruptionType.SoftwareInterrupt or InterruptionType.SoftwareException or InterruptionType.PrivilegedSoftwareException)
         {
             _cpu.RetireEmulated(1);
         }

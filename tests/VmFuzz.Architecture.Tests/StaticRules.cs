@@ -24,6 +24,7 @@ internal static class StaticRules
         "System.Collections.Immutable.ImmutableHashSet`1", "System.Collections.Frozen.FrozenDictionary`2",
         "System.Collections.Frozen.FrozenSet`1", "System.Buffers.SearchValues`1",
         "System.Text.Encoding", "System.Text.UTF8Encoding", "System.Text.Json.JsonSerializerOptions",
+        "System.Text.Json.JsonEncodedText",
         "System.Text.CompositeFormat", "System.Collections.Generic.EqualityComparer`1", "System.StringComparer",
         // A generator is a function of size and seed; facts about an instruction are only read.
         "FsCheck.Gen`1", "Iced.Intel.OpCodeInfo",
@@ -45,6 +46,7 @@ internal static class StaticRules
         new Dictionary<string, string>(StringComparer.Ordinal)
         {
             ["VmFuzz.Cpu.InstructionTable"] = "Its index by mnemonic is private, filled by the constructor and only read afterwards; an array for speed.",
+            ["VmFuzz.Fuzzing.FuzzJson"] = "Written by the compiler: facts about the records, made when first asked for and always the same.",
             ["VmFuzz.Kvm.ExitTable"] = "Its rows by reason are private, filled by the constructor and only read afterwards; an array for speed.",
             ["VmFuzz.Vmx.EntryChecks"] = "Its arrays are private, filled by the constructor and only read afterwards; arrays for speed.",
         });

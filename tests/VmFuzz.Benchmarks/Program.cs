@@ -2,9 +2,22 @@ using System.Globalization;
 using VmFuzz.Benchmarks;
 using VmFuzz.Coverage;
 using VmFuzz.Cpu;
+using VmFuzz.Fuzzing;
 using VmFuzz.Machines;
 
 // dotnet run -c Release --project tests/VmFuzz.Benchmarks [-- ROUNDS [PART OF A NAME]...]
+// dotnet run -c Release --project tests/VmFuzz.Benchmarks -- drivers [SECONDS [TARGET]...]
+if (args is ["drivers", ..])
+{
+    int seconds = args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 20;
+    foreach (string target in args.Length > 2 ? args[2..] : ["exit-handlers"])
+    {
+        DriverRace.Run(target, seconds, ["built-in", "afl", "libfuzzer"]);
+    }
+
+    return;
+}
+
 int rounds = args.Length > 0 ? int.Parse(args[0], CultureInfo.InvariantCulture) : 9;
 const ulong Exits = CpuidLoop.Exits;
 const string Plain = "exit + handler + checked entry";
@@ -19,6 +32,10 @@ Case[] cases =
     new Case("the same, with probes", "CPUID exit", Prepared(static () => CpuidLoop.Probed(ProbeKind.Block)), Base: Plain),
     new Case("the same, with probes for pairs", "CPUID exit", Prepared(static () => CpuidLoop.Probed(ProbeKind.Pair)), Base: Plain),
     new Case("merge of a map of 16 Ki", "merge", Prepared(static () => CpuidLoop.Scan())),
+    new Case("campaign overhead, exit handlers", "execution", Prepared(static () => Campaigns.Create(FuzzTarget.ExitHandlers, FuzzMode.Full)), 3000),
+    new Case("campaign overhead, VMCS entries", "execution", Prepared(static () => Campaigns.Create(FuzzTarget.VmcsEntry, FuzzMode.Full)), 3000),
+    new Case("campaign overhead, guest code", "execution", Prepared(static () => Campaigns.Create(FuzzTarget.GuestCode, FuzzMode.Full)), 3000),
+    new Case("campaign overhead, bytes only", "execution", Prepared(static () => Campaigns.Create(FuzzTarget.ExitHandlers, FuzzMode.Coverage))),
     new Case("userspace exit, floating port", "OUT exit", RunOut),
     new Case("reset, one dirty page", "reset", Prepared(static () => Resets.Create(Accelerator.Bare, 1)), 1000),
     new Case("kvm reset, clean", "reset", Prepared(static () => Resets.Create(Accelerator.Kvm, 0)), 500),

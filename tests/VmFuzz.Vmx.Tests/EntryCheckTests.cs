@@ -196,6 +196,32 @@ public sealed class EntryCheckTests
         }
     }
 
+    [Fact]
+    public void Rows_ThatReadOnlyTheVmFlag_DependOnNoOtherFlag()
+    {
+        using GuestMemory memory = Memory();
+        using Vmcs vmcs = new();
+        int rows = 0;
+        foreach (EntryCheck row in EntryChecks.Default.Rows.Where(static r => r.OnlyVmFlag && r.Reads.Contains(VmcsField.GuestRflags)))
+        {
+            for (int broken = 0; broken < 2; broken++)
+            {
+                GoldenVmcs.Fill(vmcs, VmxCapabilities.Everything);
+                if (broken != 0)
+                {
+                    Apply(vmcs, row);
+                }
+
+                bool before = row.Holds(Context(vmcs, memory));
+                vmcs[VmcsField.GuestRflags] ^= ~RFlags.Vm;
+                Assert.True(before == row.Holds(Context(vmcs, memory)), row.Id);
+                rows++;
+            }
+        }
+
+        Assert.True(rows > 100, $"{rows} rows");
+    }
+
     [Theory]
     [InlineData(1)]
     [InlineData(2)]

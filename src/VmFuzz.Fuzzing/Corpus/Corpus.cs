@@ -1,4 +1,6 @@
 using System.Collections.Immutable;
+using System.Runtime.InteropServices;
+using System.Text;
 
 namespace VmFuzz.Fuzzing;
 
@@ -23,8 +25,11 @@ public sealed record CorpusFile(string FileName, CorpusName? Name, ImmutableArra
 /// The directory of a campaign: <c>queue</c>, <c>crashes</c>, <c>hangs</c>, <c>fuzzer_stats</c>, <c>plot_data</c>. Never
 /// writes or reads outside it; what cannot be read or written is a line in the log and not the end of the campaign.
 /// </summary>
-public sealed class Corpus
+public sealed partial class Corpus
 {
+    /// <summary>Numbers from here on are not believed.</summary>
+    internal const uint MostId = 1 << 30;
+
     private const string Temporary = ".tmp-";
 
     private readonly string _root;
@@ -76,8 +81,14 @@ public sealed class Corpus
         }
     }
 
+    /// <summary>Called after each step of a change, at each of which a kill may come: for tests.</summary>
+    internal Action? Changed { get; set; }
+
     /// <summary>Full path of a folder.</summary>
     public string PathOf(CorpusFolder folder) => Path.Combine(_root, NameOf(folder));
+
+    /// <summary>The number that the next file of a folder gets.</summary>
+    public uint NextId(CorpusFolder folder) => _next[(int)folder];
 
     /// <summary>Full path of something in the directory.</summary>
     /// <param name="relative">A relative path.</param>
@@ -182,7 +193,9 @@ public sealed class Corpus
                 stream.Write(bytes);
             }
 
+            Changed?.Invoke();
             File.Move(draft, full, overwrite: true);
+            Changed?.Invoke();
             return true;
         }
         catch (Exception e) when (IsFile(e))
@@ -220,7 +233,66 @@ public sealed class Corpus
     public byte[]? TryRead(string relative) =>
         Resolve(relative) is { } full && File.Exists(full) && TryRead(full, _log, out byte[] bytes) ? bytes : null;
 
-    private static bool TryRead(string path, Action<string> log, out byte[] bytes)
+    /// <summary>Goes through the lines of a file of the directory; one that is longer than 1 MiB counts as empty.</summary>
+    /// <param name="relative">A path in the directory.</param>
+    /// <param name="line">Gets each line, without its end; says whether to go on.</param>
+    /// <returns>Whether the file ends with the end of a line; true for a missing one.</returns>
+    public bool ReadLines(string relative, Func<string, bool> line)
+    {
+        ArgumentNullException.ThrowIfNull(line);
+        const int Longest = 1 << 20;
+        if (Resolve(relative) is not { } full || !File.Exists(full))
+        {
+            return true;
+        }
+
+        try
+        {
+            using FileStream stream = new(full, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+            byte[] block = new byte[1 << 16];
+            var text = new List<byte>();
+            bool ended = true;
+            for (int read = stream.Read(block); read > 0; read = stream.Read(block))
+            {
+                ReadOnlySpan<byte> rest = block.AsSpan(0, read);
+                for (int end = rest.IndexOf((byte)'\n'); end >= 0; end = rest.IndexOf((byte)'\n'))
+                {
+                    text.AddRange(rest[..end]);
+                    rest = rest[(end + 1)..];
+                    string whole = text.Count > Longest ? "" : Encoding.UTF8.GetString(CollectionsMarshal.AsSpan(text));
+                    text.Clear();
+                    if (!line(whole))
+                    {
+                        return true;
+                    }
+                }
+
+                if (text.Count <= Longest)
+                {
+                    text.AddRange(rest);
+                }
+
+                ended = rest.Length == 0;
+            }
+
+            if (!ended)
+            {
+                line(Encoding.UTF8.GetString(CollectionsMarshal.AsSpan(text)));
+            }
+
+            return ended;
+        }
+        catch (Exception e) when (IsFile(e))
+        {
+            _log($"{full} cannot be read: {e.Message}");
+            return true;
+        }
+    }
+
+    internal static bool TryRead(string path, Action<string> log, out byte[] bytes) =>
+        TryRead(path, FuzzLimits.InputBytes, log, out bytes);
+
+    private static bool TryRead(string path, int most, Action<string> log, out byte[] bytes)
     {
         bytes = [];
         try
@@ -239,7 +311,7 @@ public sealed class Corpus
             }
 
             using FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-            bytes = new byte[(int)Math.Min(info.Length, FuzzLimits.InputBytes)];
+            bytes = new byte[(int)Math.Min(info.Length, most)];
             int read = stream.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
             Array.Resize(ref bytes, read);
             return true;
@@ -256,9 +328,10 @@ public sealed class Corpus
         uint next = 0;
         foreach (string path in Directory.GetFileSystemEntries(PathOf(folder)))
         {
-            if (CorpusName.Parse(Path.GetFileName(path)) is { } name && name.Id >= next)
+            // A number that leaves no room for others is nobody's.
+            if (CorpusName.Parse(Path.GetFileName(path)) is { } name && name.Id >= next && name.Id < MostId)
             {
-                next = name.Id == uint.MaxValue ? name.Id : name.Id + 1;
+                next = name.Id + 1;
             }
         }
 

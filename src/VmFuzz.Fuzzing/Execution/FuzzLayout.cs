@@ -41,6 +41,12 @@ public static class FuzzLayout
     /// <summary>The stack that an interrupt at CPL 3 gets.</summary>
     public const ulong KernelStack = 0xD000;
 
+    /// <summary>Selector of the code segment at CPL 3.</summary>
+    public const ulong UserCode = 0x1B;
+
+    /// <summary>Selector of the data segment at CPL 3.</summary>
+    public const ulong UserData = 0x23;
+
     private const int HandlerSize = 16;
 
     // Selectors: 8 code, 16 data (as machine flat has them), 0x1B code at CPL 3, 0x23 data at CPL 3, 0x28 the task.
@@ -108,6 +114,19 @@ public static class FuzzLayout
         processor.FlushTlb();
         processor.StateChanged();
         machine.Kvm?.Vcpu.Vmx.LoadFromProcessor();
+    }
+
+    /// <summary>Makes the guest start at CPL 3, with the flat segments that it has there.</summary>
+    internal static void StartAtUser(Processor processor, FlatMode mode)
+    {
+        uint code = mode == FlatMode.Long64 ? 0xA0FBU : 0xC0FB;
+        Set(processor, "cs.selector", UserCode);
+        Set(processor, "cs.attributes", code);
+        foreach (string segment in (ReadOnlySpan<string>)["ss", "ds", "es", "fs", "gs"])
+        {
+            Set(processor, segment + ".selector", UserData);
+            Set(processor, segment + ".attributes", 0xC0F3);
+        }
     }
 
     private static void Set(Processor processor, string name, ulong value)

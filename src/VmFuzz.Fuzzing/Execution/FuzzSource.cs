@@ -25,11 +25,29 @@ public sealed class FuzzSource : IInputSource
     /// <summary>Events that nobody has asked for yet.</summary>
     public int Left { get; private set; }
 
+    /// <summary>
+    /// The next question is answered with Stop. Ends a run from within so that its trace ends it as well; whoever sets it
+    /// calls <see cref="Cpu.Processor.RecomputeLimit"/>.
+    /// </summary>
+    public bool StopNow { get; set; }
+
+    /// <summary>Goes on where another source stands.</summary>
+    public void CopyFrom(FuzzSource other)
+    {
+        ArgumentNullException.ThrowIfNull(other);
+        other._events.CopyTo(_events, 0);
+        other._taken.CopyTo(_taken, 0);
+        other._left.CopyTo(_left, 0);
+        other._answers.CopyTo(_answers, 0);
+        (_count, _answerCount, _given, Left, StopNow) = (other._count, other._answerCount, other._given, other.Left, other.StopNow);
+    }
+
     /// <summary>Starts at the beginning of an input.</summary>
     public void Load(FuzzInput input)
     {
         ArgumentNullException.ThrowIfNull(input);
         Array.Clear(_left);
+        StopNow = false;
         _count = 0;
         foreach (ref readonly ScheduledEvent e in CollectionsMarshal.AsSpan(input.Events))
         {
@@ -51,6 +69,11 @@ public sealed class FuzzSource : IInputSource
     /// <inheritdoc/>
     public ulong NextDue(int vcpu, ulong retired)
     {
+        if (StopNow)
+        {
+            return retired;
+        }
+
         if (_left[(int)InputPoint.Boundary] != 0)
         {
             for (int i = 0; i < _count; i++)
@@ -77,9 +100,16 @@ public sealed class FuzzSource : IInputSource
             case InputPoint.UserAnswer:
                 input = new Input(InputKind.Answer, Answer());
                 return true;
-            case InputPoint.Blocked:
+            case InputPoint.Blocked when !StopNow:
                 return TryNext(out input);
             default:
+                if (StopNow)
+                {
+                    StopNow = false;
+                    input = new Input(InputKind.Stop);
+                    return true;
+                }
+
                 return TryTakeAt(point, at.Retired, out input);
         }
     }

@@ -22,6 +22,7 @@ public sealed record FuzzTargetRow(string Name, FuzzTarget Kind, string Text, Ma
     public IFuzzExecutor CreateExecutor() => Kind switch
     {
         FuzzTarget.ExitHandlers => new ExitHandlersExecutor(Variants),
+        FuzzTarget.GuestCode => new GuestCodeExecutor(Variants),
         _ => throw new NotSupportedException($"Target {Kind} has no executor yet."),
     };
 }

@@ -1,8 +1,15 @@
+using System.Collections.Immutable;
 using VmFuzz.Arch;
 using VmFuzz.Kvm;
 using VmFuzz.Machines;
 
 namespace VmFuzz.Fuzzing;
+
+/// <summary>A way in which a hypervisor gives a guest up by design.</summary>
+/// <param name="Id">Unique id.</param>
+/// <param name="Reason">Why it is no finding.</param>
+/// <param name="Holds">Whether the present end of a VCPU is of this kind.</param>
+internal sealed record GuestKillRow(string Id, string Reason, Func<Vcpu, bool> Holds);
 
 /// <summary>Ends of a VM that a guest alone must not bring about, and those that it may, by design.</summary>
 internal static class GuestKill
@@ -39,14 +46,32 @@ internal static class GuestKill
         };
     }
 
-    // What the kernel does by design: an instruction at CPL 0 that the emulator does not know goes to userspace
-    // (handle_emulation_failure), and so does an event whose delivery needs MMIO (vmx_handle_exit). The model's own gaps
-    // say so and are no finding.
-    private static bool IsAllowed(Vcpu vcpu) => vcpu.KvmRun.InternalError switch
+    /// <summary>What a guest may bring about by design.</summary>
+    public static readonly ImmutableArray<GuestKillRow> Allowed =
+    [
+        new("emulation.cpl0", "an instruction that the emulator does not know goes to userspace when the guest's kernel executes it; at other levels the guest gets #UD (handle_emulation_failure)",
+            static v => Internal(v, KvmInternalError.Emulation) && v.Vmx.Cpl == 0 && v.Vmx.Exit.Basic != ExitReason.TaskSwitch),
+        new("emulation.task-switch", "a gap of this model: task switches are not emulated yet, and say so",
+            static v => Internal(v, KvmInternalError.Emulation) && v.Vmx.Exit.Basic == ExitReason.TaskSwitch),
+        new("delivery.mmio", "an event whose delivery needs MMIO goes to userspace; only the guest's kernel can arrange that (vmx_handle_exit)",
+            static v => Internal(v, KvmInternalError.DeliveryEvent) && v.Vmx.Exit.Basic is ExitReason.EptViolation or ExitReason.EptMisconfiguration),
+        new("model.gap", "the model does not know what the guest needs, and says so",
+            static v => Internal(v, KvmInternalError.UnexpectedExitReason) && v.Processor.UnimplementedText.Length != 0),
+    ];
+
+    private static bool IsAllowed(Vcpu vcpu)
     {
-        KvmInternalError.Emulation => vcpu.Vmx.Cpl == 0 || vcpu.Vmx.Exit.Basic == ExitReason.TaskSwitch,
-        KvmInternalError.DeliveryEvent => vcpu.Vmx.Exit.Basic is ExitReason.EptViolation or ExitReason.EptMisconfiguration,
-        KvmInternalError.UnexpectedExitReason => vcpu.Processor.UnimplementedText.Length != 0,
-        _ => false,
-    };
+        foreach (GuestKillRow row in Allowed)
+        {
+            if (row.Holds(vcpu))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private static bool Internal(Vcpu vcpu, KvmInternalError error) =>
+        vcpu.KvmRun.ExitReason == KvmExitReason.InternalError && vcpu.KvmRun.InternalError == error;
 }

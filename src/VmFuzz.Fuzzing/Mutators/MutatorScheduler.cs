@@ -31,6 +31,7 @@ public sealed class MutatorScheduler
     private readonly FuzzTarget _target;
     private readonly ulong _seed;
     private readonly int _epoch;
+    private readonly SplitMix _random = new(0);
     private readonly MutationTools _tools = new();
     private readonly int[] _rows;
     private readonly long[] _weights;
@@ -45,11 +46,11 @@ public sealed class MutatorScheduler
     /// <param name="table">The mutators; those for other targets are left out.</param>
     /// <param name="target">The target.</param>
     /// <param name="seed">Where all choices come from.</param>
-    /// <param name="epoch">Executions between adaptations, at least 1.</param>
+    /// <param name="epoch">Executions between adaptations; 0 adapts only when told to.</param>
     public MutatorScheduler(MutatorTable table, FuzzTarget target, ulong seed, int epoch = DefaultEpoch)
     {
         ArgumentNullException.ThrowIfNull(table);
-        ArgumentOutOfRangeException.ThrowIfLessThan(epoch, 1);
+        ArgumentOutOfRangeException.ThrowIfNegative(epoch);
         _table = table;
         _target = target;
         _seed = seed;
@@ -71,8 +72,47 @@ public sealed class MutatorScheduler
     /// <summary>Ids of the mutators that made the last input, in order, for the names of corpus files.</summary>
     public IEnumerable<string> Applied => _applied.Take(_appliedCount).Select(i => _table.Rows[_rows[i]].Id);
 
+    /// <summary>The weights now, in parts of <see cref="WeightScale"/>, one for each mutator of the target, in the table's order.</summary>
+    public ReadOnlySpan<long> Weights => _weights;
+
     /// <summary>The randomness of one execution, by its index.</summary>
-    public static SplitMix RandomOf(ulong seed, ulong execution) => new(StateHash.Step(StateHash.Step(0, seed), execution));
+    public static SplitMix RandomOf(ulong seed, ulong execution) => new(SeedOf(seed, execution));
+
+    /// <summary>Sets the weights.</summary>
+    /// <param name="weights">As <see cref="Weights"/> gives them.</param>
+    /// <returns>False when they are not weights of as many mutators; then nothing changed.</returns>
+    public bool TrySetWeights(ReadOnlySpan<long> weights)
+    {
+        if (weights.Length != _weights.Length || weights.ContainsAnyExceptInRange(1, 4L * 1000 * WeightScale))
+        {
+            return false;
+        }
+
+        weights.CopyTo(_weights);
+        Sum();
+        return true;
+    }
+
+    /// <summary>Ends an epoch: adapts the weights to what the mutators brought since the last one.</summary>
+    public void Adapt()
+    {
+        ulong tries = 0;
+        ulong finds = 0;
+        foreach (ref readonly Counter counter in _now.AsSpan())
+        {
+            tries += counter.Tries;
+            finds += counter.Finds;
+        }
+
+        for (int i = 0; i < _rows.Length; i++)
+        {
+            long start = (long)Math.Clamp(_table.Rows[_rows[i]].Weight, 1, 1000) * WeightScale;
+            _weights[i] = Adapted(start, _weights[i], _now[i].Tries, _now[i].Finds, tries, finds);
+        }
+
+        Array.Clear(_now);
+        Sum();
+    }
 
     /// <summary>Makes the input of an execution.</summary>
     /// <param name="execution">Index of the execution.</param>
@@ -84,7 +124,8 @@ public sealed class MutatorScheduler
     {
         ArgumentNullException.ThrowIfNull(parent);
         ArgumentNullException.ThrowIfNull(into);
-        SplitMix random = RandomOf(_seed, execution);
+        SplitMix random = _random;
+        random.Restart(SeedOf(_seed, execution));
         into.CopyFrom(parent);
         into.Target = _target;
         _appliedCount = 0;
@@ -117,7 +158,7 @@ public sealed class MutatorScheduler
         }
 
         _appliedCount = 0;
-        if (++_reports % (ulong)_epoch == 0)
+        if (++_reports % (ulong)Math.Max(1, _epoch) == 0 && _epoch != 0)
         {
             Adapt();
         }
@@ -222,25 +263,7 @@ public sealed class MutatorScheduler
         return true;
     }
 
-    private void Adapt()
-    {
-        ulong tries = 0;
-        ulong finds = 0;
-        foreach (ref readonly Counter counter in _now.AsSpan())
-        {
-            tries += counter.Tries;
-            finds += counter.Finds;
-        }
-
-        for (int i = 0; i < _rows.Length; i++)
-        {
-            long start = (long)Math.Clamp(_table.Rows[_rows[i]].Weight, 1, 1000) * WeightScale;
-            _weights[i] = Adapted(start, _weights[i], _now[i].Tries, _now[i].Finds, tries, finds);
-        }
-
-        Array.Clear(_now);
-        Sum();
-    }
+    private static ulong SeedOf(ulong seed, ulong execution) => StateHash.Step(StateHash.Step(0, seed), execution);
 
     private void Sum()
     {

@@ -13,6 +13,24 @@ internal static class WholeMutators
         new("splice", FuzzTargets.All, 12, FuzzSections.All, Splice),
     ];
 
+    public static readonly ImmutableArray<Mutator> ByteRows =
+    [
+        Rows[0],
+        new("havoc.splice", FuzzTargets.All, 2, FuzzSections.All, HavocSplice),
+    ];
+
+    // The head of one encoding and the tail of another.
+    private static MutationResult HavocSplice(ref MutationContext c)
+    {
+        byte[] buffer = c.Tools.Buffer;
+        int length = c.Pick(FuzzCodec.Encode(c.Input, buffer));
+        int second = FuzzCodec.Encode(c.Other, buffer.AsSpan(length));
+        int from = c.Pick(second);
+        buffer.AsSpan(length + from, second - from).CopyTo(buffer.AsSpan(length));
+        FuzzCodec.Decode(buffer.AsSpan(0, length + second - from), c.Input);
+        return MutationResult.Mutated;
+    }
+
     // On the bytes of the encoding; whatever comes out is an input.
     private static MutationResult Havoc(ref MutationContext c)
     {

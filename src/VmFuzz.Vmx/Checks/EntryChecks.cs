@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.Numerics;
 using System.Runtime.CompilerServices;
+using VmFuzz.Arch;
 
 namespace VmFuzz.Vmx;
 
@@ -14,6 +15,9 @@ public sealed class EntryChecks
     private readonly ulong[] _rowsOfSlot;
     private readonly ulong[] _checkedSlots = new ulong[Vmcs.DirtyWords];
     private readonly ulong[] _hostRows;
+
+    // The arithmetic flags move at nearly every exit, and most rules that read RFLAGS look at its VM bit only.
+    private readonly ulong[] _flagRows;
     private readonly int[] _memoryRows;
     private readonly int _words;
 
@@ -24,14 +28,19 @@ public sealed class EntryChecks
         _words = (_rows.Length + 63) / 64;
         _rowsOfSlot = new ulong[VmcsFieldInfo.SlotCount * _words];
         _hostRows = new ulong[_words];
+        _flagRows = new ulong[_words];
         List<int> memory = [];
         for (int i = 0; i < _rows.Length; i++)
         {
-            foreach (Arch.VmcsField field in _rows[i].Reads)
+            foreach (VmcsField field in _rows[i].Reads)
             {
                 int slot = VmcsFieldInfo.Slot(field);
                 _rowsOfSlot[(slot * _words) + (i >> 6)] |= 1UL << (i & 63);
                 _checkedSlots[slot >> 6] |= 1UL << (slot & 63);
+                if (field == VmcsField.GuestRflags && !_rows[i].OnlyVmFlag)
+                {
+                    _flagRows[i >> 6] |= 1UL << (i & 63);
+                }
             }
 
             if (_rows[i].ReadsMemory)
@@ -112,6 +121,7 @@ public sealed class EntryChecks
         {
             vmcs.ClearDirty();
             vmcs.CheckedHostVersion = host;
+            vmcs.CheckedFlags = vmcs[VmcsField.GuestRflags];
         }
 
         return failure;
@@ -121,6 +131,7 @@ public sealed class EntryChecks
     {
         RowSet todo = default;
         bool any = false;
+        bool sameVm = ((vmcs[VmcsField.GuestRflags] ^ vmcs.CheckedFlags) & RFlags.Vm) == 0;
         for (ulong words = vmcs.DirtyWordsInUse; words != 0; words &= words - 1)
         {
             int word = BitOperations.TrailingZeroCount(words);
@@ -136,7 +147,9 @@ public sealed class EntryChecks
                 any = true;
                 int slot = (word << 6) + BitOperations.TrailingZeroCount(dirty);
                 dirty &= dirty - 1;
-                ReadOnlySpan<ulong> rows = _rowsOfSlot.AsSpan(slot * _words, _words);
+                ReadOnlySpan<ulong> rows = sameVm && slot == VmcsFieldInfo.Slot(VmcsField.GuestRflags)
+                    ? _flagRows
+                    : _rowsOfSlot.AsSpan(slot * _words, _words);
                 for (int i = 0; i < rows.Length; i++)
                 {
                     todo[i] |= rows[i];

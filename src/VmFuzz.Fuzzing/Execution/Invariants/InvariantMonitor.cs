@@ -98,6 +98,12 @@ public sealed class InvariantMonitor : IMachineObserver
     public void OnExit(Vcpu vcpu, in VmExit exit, ulong rip)
     {
         Exits++;
+        if (_view.Entry.Injected.Valid && !exit.IdtVectoringInfo.Valid)
+        {
+            // An event got into the guest, which is progress: a handler may cause its own event again for ever.
+            _still = 0;
+        }
+
         _next?.OnExit(vcpu, exit, rip);
     }
 
