@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using VmFuzz.Arch;
 using VmFuzz.Machines;
 
@@ -35,7 +36,13 @@ internal static class MachineDigest
             int width = fields[i].Width;
             Span<byte> bytes = width <= MostWidth ? buffer[..width] : new byte[width];
             component.ReadField(i, bytes);
-            digest = StateHash.Step(digest, System.IO.Hashing.XxHash3.HashToUInt64(bytes));
+            while (bytes.Length > 8)
+            {
+                digest = StateHash.Step(digest, BinaryPrimitives.ReadUInt64LittleEndian(bytes));
+                bytes = bytes[8..];
+            }
+
+            digest = StateHash.Step(digest, StateFields.Take(bytes));
         }
 
         return digest;
