@@ -117,4 +117,15 @@ public interface IInputSource
     /// <param name="input">The input, when the result is true.</param>
     /// <returns>Whether there was one.</returns>
     bool TryTake(InputPoint point, in Position at, out Input input);
+
+    /// <summary>
+    /// How long the source has nothing for the points of the run path (<see cref="InputPoint.Signal"/> to
+    /// <see cref="InputPoint.BeforeEntry"/>): a promise that at every count from <paramref name="retired"/> on that lies
+    /// below the result it would answer "none" at each of them, whatever it is asked meanwhile. It is not asked there
+    /// then; those consultations count as ever. The promise ends when the state of the door is restored.
+    /// </summary>
+    /// <param name="vcpu">The VCPU.</param>
+    /// <param name="retired">Its retired count.</param>
+    /// <returns><paramref name="retired"/> or less for no promise, as a source gives whose inputs come at any time.</returns>
+    ulong QuietUntil(int vcpu, ulong retired) => 0;
 }

@@ -85,6 +85,20 @@ public interface IVersioned
     ulong Version { get; }
 }
 
+/// <summary>A component that goes back to an earlier state by copying: what was touched, not field by field.</summary>
+public interface ICopiedState
+{
+    /// <summary>Copies the state as it is now. Restoring the copy sets what writing every field of it would set.</summary>
+    IStateCopy CopyState();
+}
+
+/// <summary>The state of one component at one moment.</summary>
+public interface IStateCopy
+{
+    /// <summary>Puts the component back. Allocates nothing.</summary>
+    void Restore();
+}
+
 /// <summary>The mixing function of all digests: a digest is the sum modulo 2^64 of the mixes of its fields.</summary>
 public static class StateHash
 {

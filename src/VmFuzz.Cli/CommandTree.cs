@@ -20,6 +20,7 @@ internal static class CommandTree
                 vmfuzz record -machine pc -accel kvm -bios u-boot.rom --until-serial "DRAM:" -o boot.vmtrace
                 vmfuzz replay boot.vmtrace
                 vmfuzz trace dump boot.vmtrace --kind exit --to 40
+                vmfuzz fuzz --seconds 60
 
                 Status: 0 fine; 1 a finding, a divergence, or an awaited text that did not come;
                 2 wrong usage or unreadable input; 3 an engine bug.
@@ -29,6 +30,14 @@ internal static class CommandTree
         root.Add(Record(host, help));
         root.Add(Replay(host, help));
         root.Add(Trace(host, help));
+        root.Add(FuzzCommands.Fuzz(host, help));
+        root.Add(FuzzCommands.Worker(host));
+        Command corpus = FuzzCommands.Corpus(host, help);
+        corpus.Add(FindingCommands.Keep(host, help));
+        root.Add(corpus);
+        root.Add(FindingCommands.Explain(host, help));
+        root.Add(FindingCommands.Reproduce(host, help));
+        root.Add(FindingCommands.Findings(host, help));
         root.Add(DoctorOf(host, help));
         foreach (Option option in root.Options)
         {

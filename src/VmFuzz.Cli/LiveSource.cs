@@ -126,6 +126,9 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
         return inner?.TryTake(point, at, out input) ?? false;
     }
 
+    /// <inheritdoc/>
+    public ulong QuietUntil(int vcpu, ulong retired) => inner is null ? ulong.MaxValue : inner.QuietUntil(vcpu, retired);
+
     private bool Due(ulong retired)
     {
         if (_stop && !_stopTaken)

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using VmFuzz.Fuzzing;
 using VmFuzz.Machines;
 using VmFuzz.Replay;
 using VmFuzz.Trace;
@@ -13,12 +14,12 @@ internal static class ReplayCommand
     public static int Execute(Host host, string path, bool compare, bool allowTruncated, bool json)
     {
         using TraceReader reader = Open(path);
-        if (TraceHeaders.TryOptions(reader, compare, out MachineOptions options) is { } wrong)
+        if (TraceHeaders.TryOptions(reader, compare, out MachineOptions options, knowsInput: true) is { } wrong)
         {
             throw new UserError($"{path}: {wrong}");
         }
 
-        using var replayer = new Replayer(reader, options);
+        using var replayer = new Replayer(reader, options, FuzzTraces.Variants(options));
         var watch = Stopwatch.StartNew();
         using var screen = new Screen(null, null, host.Err, owned: false);
         if (host.ErrorIsTerminal)

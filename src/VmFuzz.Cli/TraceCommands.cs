@@ -1,4 +1,5 @@
 using System.Globalization;
+using VmFuzz.Fuzzing;
 using VmFuzz.Machines;
 using VmFuzz.Trace;
 
@@ -162,7 +163,7 @@ internal static class TraceCommands
             writer.WriteLine();
             Tables.Write(host, ["exit reason", "#count"], exits
                 .OrderByDescending(static e => e.Value)
-                .Select(static e => new[] { TraceNaming.Exit(e.Key), Quantities.Grouped(e.Value) }));
+                .Select(static e => new[] { ArchitectureNames.Exit(e.Key), Quantities.Grouped(e.Value) }));
         }
     }
 
@@ -218,7 +219,7 @@ internal static class TraceCommands
         json.WriteStartObject("exitReasons");
         foreach ((ulong reason, ulong count) in exits)
         {
-            json.WriteNumber(TraceNaming.Exit(reason), count);
+            json.WriteNumber(ArchitectureNames.Exit(reason), count);
         }
 
         json.WriteEndObject();

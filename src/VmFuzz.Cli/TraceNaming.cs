@@ -1,6 +1,7 @@
 using System.Globalization;
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
+using VmFuzz.Fuzzing;
 using VmFuzz.Trace;
 
 namespace VmFuzz.Cli;
@@ -10,14 +11,6 @@ internal static class TraceNaming
 {
     /// <summary>The names.</summary>
     public static TraceNames Names { get; } = new() { Value = ValueName, Place = PlaceName };
-
-    /// <summary>Name of a basic exit reason; bit 31 (entry failure) is shown too.</summary>
-    public static string Exit(ulong reason)
-    {
-        var basic = (ExitReason)(ushort)reason;
-        string name = Enum.IsDefined(basic) ? basic.ToString() : string.Create(CultureInfo.InvariantCulture, $"reason {(ushort)reason}");
-        return (reason & (1UL << 31)) != 0 ? name + ", entry failed" : name;
-    }
 
     /// <summary>Replaces <c>[0x1000.16]</c> and <c>[0x4002]</c> in the name of a difference by names of fields.</summary>
     public static string Difference(string field)
@@ -40,9 +33,9 @@ internal static class TraceNaming
 
     private static string? ValueName(TraceEventKind kind, TraceField field, ulong value) => field.Name switch
     {
-        "reason" when kind == TraceEventKind.Exit => Exit(value),
+        "reason" when kind == TraceEventKind.Exit => ArchitectureNames.Exit(value),
         "reason" when kind == TraceEventKind.UserspaceExit => Enum.IsDefined((KvmExitReason)value) ? ((KvmExitReason)value).ToString() : null,
-        "interruption-info" or "idt-vectoring-info" => Interruption((uint)value),
+        "interruption-info" or "idt-vectoring-info" => ArchitectureNames.Interruption((uint)value),
         _ => null,
     };
 
@@ -74,24 +67,4 @@ internal static class TraceNaming
 
         return null;
     }
-
-    private static string? Interruption(uint value)
-    {
-        var info = new InterruptionInfo(value);
-        if (!info.Valid)
-        {
-            return null;
-        }
-
-        string vector = info.Type == InterruptionType.HardwareException && info.Vector < 32
-            ? ExceptionNames[info.Vector]
-            : string.Create(CultureInfo.InvariantCulture, $"vector 0x{info.Vector:x2}");
-        return info.Type == InterruptionType.Nmi ? "NMI" : $"{info.Type} {vector}{(info.ErrorCodeValid ? " with error code" : "")}";
-    }
-
-    private static readonly System.Collections.Immutable.ImmutableArray<string> ExceptionNames =
-    [
-        "#DE", "#DB", "2", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "9", "#TS", "#NP", "#SS", "#GP", "#PF", "15",
-        "#MF", "#AC", "#MC", "#XM", "#VE", "#CP", "22", "23", "24", "25", "26", "27", "28", "29", "30", "31",
-    ];
 }

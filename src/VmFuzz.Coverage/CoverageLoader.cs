@@ -105,31 +105,59 @@ public sealed class CoverageLoader
     /// <param name="method">Name of the method; it takes a <c>byte[]</c> and gives a <c>byte[]</c>.</param>
     /// <param name="entry">The method, when the result is null. What it throws comes out as it is.</param>
     /// <returns>Why there is none, or null.</returns>
-    public CoverageError? TryBind(string assembly, string type, string method, out Func<byte[], byte[]> entry)
+    public CoverageError? TryBind(string assembly, string type, string method, out Func<byte[], byte[]> entry) =>
+        TryBind<Func<byte[], byte[]>>(assembly, type, method, out entry);
+
+    /// <summary>
+    /// Finds a way in of another shape: a static method, public or not, with exactly the parameters and the result of a
+    /// delegate type. With <c>Func&lt;byte[], Func&lt;byte[], byte[]&gt;&gt;</c> it opens something that keeps state
+    /// between calls. Settles the map.
+    /// </summary>
+    /// <typeparam name="TDelegate">
+    /// A delegate type of the core library, with type arguments of the core library down to the last: those are the same
+    /// types on both sides. What is passed as <c>object</c> or behind an interface is up to both sides.
+    /// </typeparam>
+    /// <param name="assembly">Simple name of the assembly.</param>
+    /// <param name="type">Full name of the type.</param>
+    /// <param name="method">Name of the method, which may have overloads.</param>
+    /// <param name="entry">The method, when the result is null. What it throws comes out as it is.</param>
+    /// <returns>
+    /// Why there is none, or null: <see cref="CoverageErrorKind.NotAllowed"/> for a delegate type that has to do with other
+    /// types, <see cref="CoverageErrorKind.NotFound"/> for anything missing or of another shape.
+    /// </returns>
+    public CoverageError? TryBind<TDelegate>(string assembly, string type, string method, out TDelegate entry)
+        where TDelegate : Delegate
     {
         entry = null!;
+        if (typeof(TDelegate).GetMethod("Invoke") is not { } shape)
+        {
+            return new CoverageError(CoverageErrorKind.NotAllowed, $"{typeof(TDelegate)} has no shape of its own");
+        }
+
+        if (EntryShape.FindForeign(typeof(TDelegate)) is { } foreign)
+        {
+            return new CoverageError(CoverageErrorKind.NotAllowed, $"{foreign} is not of the core library and may be another type inside");
+        }
 
         // Code that is optimised at once takes the map's address as a constant only if it is known by then.
         RuntimeHelpers.RunClassConstructor(typeof(CoverageProbe).TypeHandle);
         MethodInfo? found;
         try
         {
-            found = _context.LoadFromAssemblyName(new AssemblyName(assembly)).GetType(type, throwOnError: false)?.GetMethod(
-                method,
-                BindingFlags.Static | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly,
-                [typeof(byte[])]);
+            Type? owner = _context.LoadFromAssemblyName(new AssemblyName(assembly)).GetType(type, throwOnError: false);
+            found = owner is null ? null : EntryShape.Find(owner, method, shape);
         }
-        catch (Exception e) when (e is IOException or BadImageFormatException)
+        catch (Exception e) when (e is IOException or BadImageFormatException or TypeLoadException)
         {
             return new CoverageError(CoverageErrorKind.NotFound, $"{assembly} cannot be loaded: {e.Message}");
         }
 
-        if (found is null || found.ReturnType != typeof(byte[]) || found.ContainsGenericParameters)
+        if (found is null)
         {
-            return new CoverageError(CoverageErrorKind.NotFound, $"{assembly} has no static byte[] {type}.{method}(byte[])");
+            return new CoverageError(CoverageErrorKind.NotFound, $"{assembly} has no static {EntryShape.Describe(shape, $"{type}.{method}")}");
         }
 
-        entry = found.CreateDelegate<Func<byte[], byte[]>>();
+        entry = found.CreateDelegate<TDelegate>();
         return null;
     }
 
@@ -139,7 +167,7 @@ public sealed class CoverageLoader
     /// <param name="method">Name of the method.</param>
     /// <param name="input">What it gets.</param>
     /// <returns>What it gives.</returns>
-    /// <exception cref="ArgumentException">There is no such method; <see cref="TryBind"/> says so with a value.</exception>
+    /// <exception cref="ArgumentException">There is no such method; binding says so with a value.</exception>
     public byte[] Invoke(string assembly, string type, string method, byte[] input)
     {
         if (TryBind(assembly, type, method, out Func<byte[], byte[]> entry) is { } error)

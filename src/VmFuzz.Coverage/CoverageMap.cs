@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace VmFuzz.Coverage;
@@ -20,6 +21,8 @@ public static unsafe class CoverageMap
 
     /// <summary>Largest capacity: 256 MiB.</summary>
     public const int MaxCapacity = 1 << 28;
+
+    private const int NearCapacity = 16 << 20;
 
     // SAFETY: one zeroed allocation for the life of the process, never freed, so the pointer is valid whenever it can be
     // read. What is mutable lives behind it; this field itself is written once by the type's initialiser.
@@ -118,8 +121,7 @@ public static unsafe class CoverageMap
     {
         if (Shared->Frozen == 0)
         {
-            // SAFETY: never freed: compiled probes hold the address.
-            Shared->Cells = Shared->External != null ? Shared->External : (byte*)NativeMemory.AllocZeroed((nuint)Shared->Capacity);
+            Shared->Cells = Shared->External != null ? Shared->External : Allocate(Shared->Capacity);
             Shared->Frozen = 1;
         }
 
@@ -128,9 +130,16 @@ public static unsafe class CoverageMap
 
     internal static int* PreviousLocation => &Shared->Previous;
 
+    // Memory of a type lies near compiled code, which reaches it by a short address: a probe has half the bytes. There is
+    // little of that room, so a large map has to do without.
+    // SAFETY: zeroed, and never freed: this type is not unloaded, and compiled probes hold the address.
+    private static byte* Allocate(int size) => size <= NearCapacity
+        ? (byte*)RuntimeHelpers.AllocateTypeAssociatedMemory(typeof(CoverageMap), size)
+        : (byte*)NativeMemory.AllocZeroed((nuint)size);
+
     private static State* Create()
     {
-        State* state = (State*)NativeMemory.AllocZeroed((nuint)sizeof(State));
+        State* state = (State*)Allocate(sizeof(State));
         state->Capacity = DefaultCapacity;
         return state;
     }

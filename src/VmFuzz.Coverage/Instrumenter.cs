@@ -29,11 +29,17 @@ public sealed record InstrumentOptions
     /// <summary>In pair mode: there are 2 to this power cells. 1 to 24.</summary>
     public int PairBits { get; init; } = 16;
 
+    /// <summary>
+    /// Also probe blocks of which other probes of the method tell whether they ran: for reports by block. Methods with
+    /// handlers have all their blocks probed in any case.
+    /// </summary>
+    public bool AllBlocks { get; init; }
+
     /// <summary>Leave out accessors of automatic properties and generated members of records.</summary>
     public bool SkipCompilerGenerated { get; init; } = true;
 
-    /// <summary>Bytes of IL up to which the JIT compiles a method into its callers as a matter of course.</summary>
-    internal const int SmallCode = 16;
+    /// <summary>Bytes of IL up to which a method of one block counts as a small one.</summary>
+    internal const int SmallCode = 32;
 
     /// <summary>Leave out methods of one small block, accessors mostly, whose callers tell as much.</summary>
     public bool SkipSmall { get; init; } = true;
@@ -57,10 +63,13 @@ public sealed record InstrumentOptions
 /// <param name="Probes">What the probes stand for.</param>
 public sealed record InstrumentedImage(ReadOnlyMemory<byte> Image, ReadOnlyMemory<byte> Symbols, ProbeModule Probes);
 
-/// <summary>Puts a probe at the start of each basic block of an assembly. The same bytes give the same probes and the same image.</summary>
+/// <summary>Puts probes at the starts of basic blocks of an assembly. The same bytes give the same probes and the same image.</summary>
 /// <remarks>
-/// A count goes up when a block starts. An edge between two blocks that have other edges too is not told apart in block
-/// mode. The behaviour of the assembly stays what it was, except for what it can see of its own IL.
+/// A count goes up when a block starts. A block has no probe if those of blocks right before or behind it tell whether it
+/// ran, exceptions aside (see <see cref="InstrumentOptions.AllBlocks"/>): of an <c>if</c> without <c>else</c> only what it
+/// guards and one block more. Each loop keeps a probe that counts its rounds. An edge between two blocks that have other
+/// edges too is not told apart in block mode. The behaviour of the assembly stays what it was, except for what it can see
+/// of its own IL.
 /// </remarks>
 public static class Instrumenter
 {
@@ -148,9 +157,10 @@ public static class Instrumenter
         var probes = ImmutableArray.CreateBuilder<ProbeMethod>();
         var skipped = ImmutableArray.CreateBuilder<SkippedMethod>();
         var plan = new List<(MethodDefinition Method, string? Reason)>(methods.Count);
+        SkipContext context = SkipContext.Of(methods, options);
         foreach (MethodDefinition method in methods)
         {
-            plan.Add((method, SkipRule.Find(method, options)));
+            plan.Add((method, SkipRule.Find(method, context)));
         }
 
         foreach ((MethodDefinition method, string? reason) in plan)

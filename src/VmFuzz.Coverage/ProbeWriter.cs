@@ -56,6 +56,16 @@ internal sealed class ProbeWriter
         }
 
         bool[] starts = FindStarts(body, old, index);
+        if (!_options.AllBlocks && !body.HasExceptionHandlers)
+        {
+            var graph = FlowGraph.Of(old, starts, index);
+            bool[] chosen = ProbeChoice.Choose(graph);
+            for (int i = 0; i < chosen.Length; i++)
+            {
+                starts[graph.First[i]] = chosen[i];
+            }
+        }
+
         int first = _next;
         var offsets = ImmutableArray.CreateBuilder<int>();
         var heads = new Instruction?[old.Length];
@@ -209,6 +219,7 @@ internal sealed class ProbeWriter
             code.Add(Instruction.Create(OpCodes.Xor));
             code.Add(Instruction.Create(OpCodes.Ldc_I4, (1 << _options.PairBits) - 1));
             code.Add(Instruction.Create(OpCodes.And));
+            code.Add(Instruction.Create(OpCodes.Conv_U));
             code.Add(Instruction.Create(OpCodes.Add));
             AddCount(code, _options.PairBase);
             code.Add(Instruction.Create(OpCodes.Ldsfld, _previous));

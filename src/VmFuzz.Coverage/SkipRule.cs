@@ -4,10 +4,37 @@ using Mono.Cecil.Cil;
 
 namespace VmFuzz.Coverage;
 
+/// <summary>What the rules look at besides the method.</summary>
+/// <param name="Options">How to instrument.</param>
+/// <param name="Taken">Names of the methods whose address the module takes, for delegates mostly; overloads share one.</param>
+internal sealed record SkipContext(InstrumentOptions Options, SortedSet<string> Taken)
+{
+    /// <summary>Looks through the methods of a module.</summary>
+    public static SkipContext Of(List<MethodDefinition> methods, InstrumentOptions options)
+    {
+        var taken = new SortedSet<string>(StringComparer.Ordinal);
+        foreach (MethodDefinition method in methods)
+        {
+            foreach (Instruction instruction in method.Body.Instructions)
+            {
+                if (instruction.OpCode.Code is Code.Ldftn or Code.Ldvirtftn && instruction.Operand is MethodReference target)
+                {
+                    taken.Add(NameOf(target));
+                }
+            }
+        }
+
+        return new SkipContext(options, taken);
+    }
+
+    /// <summary>The name by which a method is known here.</summary>
+    public static string NameOf(MethodReference method) => $"{method.DeclaringType.GetElementType().FullName}::{method.Name}";
+}
+
 /// <summary>A reason not to put probes into a method.</summary>
 /// <param name="Reason">Its name, as the table of probes shows it.</param>
 /// <param name="Applies">Whether it holds for a method.</param>
-internal sealed record SkipRule(string Reason, Func<MethodDefinition, InstrumentOptions, bool> Applies)
+internal sealed record SkipRule(string Reason, Func<MethodDefinition, SkipContext, bool> Applies)
 {
     /// <summary>The rules; the first that holds gives the reason.</summary>
     // State machines of async methods and iterators, lambdas and local functions are ordinary IL: they get probes,
@@ -16,20 +43,20 @@ internal sealed record SkipRule(string Reason, Func<MethodDefinition, Instrument
     [
         new("attribute", static (method, _) => HasAttribute(method)),
         new("part of a skipped method", static (method, _) => OwnerHasAttribute(method)),
-        new("compiler-generated member", static (method, options) => options.SkipCompilerGenerated && IsGeneratedMember(method)),
+        new("compiler-generated member", static (method, context) => context.Options.SkipCompilerGenerated && IsGeneratedMember(method)),
         // It runs once a process, when the runtime sees fit: its probes would tell first runs from later ones.
-        new("static constructor", static (method, options) => options.SkipStaticConstructors && method.IsConstructor && method.IsStatic),
-        // What calls it tells as much, and it would no longer be compiled into its callers as a matter of course. A row's
-        // lambda is called by nobody in particular: it keeps its probe.
-        new("single small block", static (method, options) => options.SkipSmall && IsSmallBlock(method)),
+        new("static constructor", static (method, context) => context.Options.SkipStaticConstructors && method.IsConstructor && method.IsStatic),
+        // What calls it tells as much, and such methods are the most called. A row's lambda, or another method that a
+        // delegate is made of, is called by nobody in particular: it keeps its probe.
+        new("single small block", static (method, context) => context.Options.SkipSmall && IsSmallBlock(method, context)),
     ];
 
     /// <summary>The reason why a method gets no probes, or null.</summary>
-    public static string? Find(MethodDefinition method, InstrumentOptions options)
+    public static string? Find(MethodDefinition method, SkipContext context)
     {
         foreach (SkipRule rule in Rows)
         {
-            if (rule.Applies(method, options))
+            if (rule.Applies(method, context))
             {
                 return rule.Reason;
             }
@@ -118,9 +145,10 @@ internal sealed record SkipRule(string Reason, Func<MethodDefinition, Instrument
             : !written && Has(method, "CompilerGeneratedAttribute");
     }
 
-    private static bool IsSmallBlock(MethodDefinition method)
+    private static bool IsSmallBlock(MethodDefinition method, SkipContext context)
     {
-        if (method.Body.CodeSize > InstrumentOptions.SmallCode || method.Body.HasExceptionHandlers || method.IsVirtual || method.Name.StartsWith('<'))
+        if (method.Body.CodeSize > InstrumentOptions.SmallCode || method.Body.HasExceptionHandlers || method.IsVirtual || method.Name.StartsWith('<')
+            || context.Taken.Contains(SkipContext.NameOf(method)))
         {
             return false;
         }

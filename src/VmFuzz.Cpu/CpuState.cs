@@ -245,6 +245,9 @@ public unsafe struct CpuState
 
     /// <summary>Translations for fetching.</summary>
     public fixed ulong FetchTlb[TlbSize * 2];
+
+    /// <summary>Where edges of guest code are counted (see <see cref="Processor.Edges"/>); null when they are not.</summary>
+    public void* Edges;
 }
 
 /// <summary>What the dispatcher must look at before the next instruction.</summary>

@@ -13,7 +13,7 @@ public interface IInputObserver
 /// <summary>
 /// The door of one VCPU: knows the position, counts consultations, keeps the running hash of what came in.
 /// </summary>
-public sealed class InputDoor : IStateful
+public sealed class InputDoor : IStateful, ICopiedState
 {
     private static readonly ImmutableArray<StateField> FieldTable =
     [
@@ -24,17 +24,29 @@ public sealed class InputDoor : IStateful
     ];
 
     private readonly Processor _processor;
+    private IInputSource _source;
     private ulong _countedAt;
     private ulong _ordinal;
 
+    // The source's promise (IInputSource.QuietUntil); 0 when it must be asked.
+    private ulong _quietUntil;
+
     internal InputDoor(IInputSource source, Processor processor)
     {
-        Source = source;
+        _source = source;
         _processor = processor;
     }
 
     /// <summary>Where inputs come from.</summary>
-    public IInputSource Source { get; set; }
+    public IInputSource Source
+    {
+        get => _source;
+        set
+        {
+            _source = value;
+            SourceMoved();
+        }
+    }
 
     /// <summary>Is told about every input taken, after it was counted.</summary>
     public IInputObserver? Observer { get; set; }
@@ -70,11 +82,29 @@ public sealed class InputDoor : IStateful
     /// <returns>Whether there was an input.</returns>
     public bool TryTake(InputPoint point, out Input input)
     {
-        Position at = Position;
-        _countedAt = at.Retired;
-        _ordinal = at.Ordinal + 1UL;
-        if (!Source.TryTake(point, at, out input))
+        ulong retired = _processor.Retired;
+        ulong ordinal = retired == _countedAt ? _ordinal : 0;
+        _countedAt = retired;
+        _ordinal = ordinal + 1;
+        if (retired < _quietUntil && IsOfRunPath(point))
         {
+            input = default;
+            return false;
+        }
+
+        return TryTake(point, new Position(_processor.Index, retired, (uint)ordinal), out input);
+    }
+
+    /// <summary>The source was rewound, or holds other inputs than before: what it promised is forgotten.</summary>
+    public void SourceMoved() => _quietUntil = 0;
+
+    private static bool IsOfRunPath(InputPoint point) => point is >= InputPoint.Signal and <= InputPoint.BeforeEntry;
+
+    private bool TryTake(InputPoint point, in Position at, out Input input)
+    {
+        if (!_source.TryTake(point, at, out input))
+        {
+            _quietUntil = IsOfRunPath(point) ? _source.QuietUntil(at.Vcpu, at.Retired) : _quietUntil;
             return false;
         }
 
@@ -101,6 +131,7 @@ public sealed class InputDoor : IStateful
     /// <inheritdoc/>
     public void WriteField(int index, ReadOnlySpan<byte> source)
     {
+        SourceMoved();
         ulong value = System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(source);
         switch (index)
         {
@@ -116,6 +147,26 @@ public sealed class InputDoor : IStateful
             default:
                 _ordinal = value;
                 break;
+        }
+    }
+
+    /// <inheritdoc/>
+    public IStateCopy CopyState() => new Copied(this);
+
+    private sealed class Copied(InputDoor door) : IStateCopy
+    {
+        private readonly ulong _count = door.Count;
+        private readonly ulong _hash = door.Hash;
+        private readonly ulong _countedAt = door._countedAt;
+        private readonly ulong _ordinal = door._ordinal;
+
+        public void Restore()
+        {
+            door.SourceMoved();
+            door.Count = _count;
+            door.Hash = _hash;
+            door._countedAt = _countedAt;
+            door._ordinal = _ordinal;
         }
     }
 }

@@ -15,6 +15,19 @@ public interface IBoundary
     bool OnBoundary(ulong retired, out ulong nextLimit);
 }
 
+/// <summary>
+/// Stands in for the guest's instructions: is asked where the next one would be fetched. Events, windows and exits that
+/// need no instruction are the processor's as ever.
+/// </summary>
+public interface IStandIn
+{
+    /// <summary>
+    /// What the next instruction does. Changes the state, and calls either something that stops the processor (an exit of
+    /// VT-x) or <see cref="Processor.RequestStop"/>; doing neither means that it is asked again.
+    /// </summary>
+    void Step(Processor processor);
+}
+
 /// <summary>Observes what the processor does at events; costs nothing when absent.</summary>
 public interface IProcessorObserver
 {
@@ -41,8 +54,6 @@ public enum SensitiveInstruction : byte
     Rdtsc,
     /// <summary>RDTSCP.</summary>
     Rdtscp,
-    /// <summary>RSM.</summary>
-    Rsm,
     /// <summary>GETSEC.</summary>
     Getsec,
     /// <summary>VMCALL.</summary>

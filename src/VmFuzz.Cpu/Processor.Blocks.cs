@@ -162,6 +162,9 @@ public sealed unsafe partial class Processor
                 0xFFFF => BlockMode.Limit64K,
                 _ => BlockMode.OddLimit,
             };
+
+            // One RIP under two bases is two places.
+            mode |= s->Cs.Base << BlockMode.BaseShift;
         }
 
         s->Mode = mode | (UserMode ? BlockMode.User : 0);
@@ -365,8 +368,12 @@ public sealed unsafe partial class Processor
             return true;
         }
 
-        return (row.Traits & InstructionTraits.EndsBlock) != 0 || instruction.FlowControl != FlowControl.Next;
+        return EndsBlock(reference);
     }
+
+    private bool EndsBlock(in Reference reference) => reference.Row < 0
+        || (Instructions.Rows[reference.Row].Traits & InstructionTraits.EndsBlock) != 0
+        || reference.Instruction.FlowControl != FlowControl.Next;
 
     private void Emit(Block* block)
     {
@@ -387,8 +394,9 @@ public sealed unsafe partial class Processor
         Op* ops = Block.First(block);
         Op* op = ops;
         *op = default;
-        op->Handler = Ops<TThread>.Head;
+        op->Handler = _edges is null ? Ops<TThread>.Head : Ops<TThread>.CountingHead;
         op->Immediate = count;
+        op->R0 = EndsBlock(_decoded[count - 1]) ? (byte)1 : (byte)0;
         op++;
         MarkNeededFlags(block);
         int offset = 0;

@@ -14,6 +14,12 @@ public sealed unsafe partial class Processor
     /// </summary>
     public GuestEvent? Delivering { get; private set; }
 
+    /// <summary>Whether the last delivery that ended in a handler delivered a fault on the way and not the event itself.</summary>
+    public bool DeliveredAnother { get; private set; }
+
+    // Deliveries so far; only compared.
+    private ulong _deliveries;
+
     /// <summary>
     /// Delivers an event through the IDT of the current mode, with double-fault and triple-fault rules.
     /// </summary>
@@ -46,6 +52,8 @@ public sealed unsafe partial class Processor
             if (delivered)
             {
                 Delivering = null;
+                DeliveredAnother = depth > 0;
+                _deliveries++;
                 Delivered(current, returnRip);
                 return true;
             }
@@ -170,17 +178,28 @@ public sealed unsafe partial class Processor
         }
     }
 
-    // RF in the pushed flags is set for faults, so that the instruction is not trapped on again by its breakpoint.
-    private ulong PushedFlags(in GuestEvent raised)
+    private ulong PushedFlags(in GuestEvent raised) =>
+        PushesRf(raised) ? RFlagsValue | RFlags.Rf : RFlagsValue & ~RFlags.Rf;
+
+    /// <summary>
+    /// RF in the flags that an event pushes (SDM "Instruction-Breakpoint Exception Condition"): set by faults, so that the
+    /// instruction is not trapped on again by its breakpoint; clear for software events, which cleared it at their start;
+    /// otherwise as it is.
+    /// </summary>
+    public bool PushesRf(in GuestEvent raised)
     {
-        ulong flags = RFlagsValue;
+        if (raised.IsSoftware)
+        {
+            return false;
+        }
+
         bool fault = raised.Type == EventType.HardwareException && raised.Vector is not (Vector.Db or Vector.Df or Vector.Mc);
         if (raised.Type == EventType.HardwareException && raised.Vector == Vector.Db)
         {
             fault = IsFaultClassDebug(raised.Address);
         }
 
-        return fault ? flags | RFlags.Rf : flags;
+        return fault || (_state->Flags & RFlags.Rf) != 0;
     }
 
     private bool IsFaultClassDebug(ulong dr6)

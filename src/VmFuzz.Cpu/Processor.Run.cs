@@ -59,6 +59,17 @@ public sealed unsafe partial class Processor
                 return s->Activity == 1 ? CpuStop.Halted : CpuStop.Shutdown;
             }
 
+            if (StandIn is { } standIn)
+            {
+                standIn.Step(this);
+                if (s->Stop != StopKind.None && !HandleStop(out CpuStop why))
+                {
+                    return why;
+                }
+
+                continue;
+            }
+
             ulong before = (s->Interruptibility & 3) | (s->Flags & (RFlags.Tf | RFlags.Rf));
             if (before != 0)
             {
@@ -118,10 +129,12 @@ public sealed unsafe partial class Processor
 
                     s->Gpr[CpuState.RipSlot] = next;
                     s->Budget--;
+                    CutBlock(op, next);
                     return null;
                 case ExecResult.NextAndLook:
                     s->Gpr[CpuState.RipSlot] = next;
                     s->Budget--;
+                    CutBlock(op, next);
                     StateChanged();
                     return null;
                 case ExecResult.Jump:
@@ -132,6 +145,7 @@ public sealed unsafe partial class Processor
                     s->Budget--;
                     if (s->Budget <= 0 || s->Attention != 0 || (block->Mode & BlockMode.Single) != 0)
                     {
+                        CutRepetition(block, reference->Instruction.IP);
                         return null;
                     }
 
@@ -142,10 +156,14 @@ public sealed unsafe partial class Processor
                     s->Stop = StopKind.Halt;
                     return null;
                 default:
+                    BreakBlock();
                     return null;
             }
         }
     }
+
+    /// <summary>What runs instead of the instructions in memory; null runs those.</summary>
+    public IStandIn? StandIn { get; set; }
 
     /// <summary>Called with every instruction that the reference microcode executes; for logs, with <see cref="ReferenceOnly"/> for all.</summary>
     public Action<Processor, Instruction>? InstructionLog { get; set; }
@@ -202,6 +220,7 @@ public sealed unsafe partial class Processor
         ulong shadow = before & 3;
         s->Interruptibility &= ~3UL;
         ulong retired = Retired;
+        ulong deliveries = _deliveries;
         s->PendingLink = null;
         Execute(block);
         if (s->Stop is StopKind.Fault or StopKind.Exit or StopKind.Unimplemented)
@@ -212,7 +231,8 @@ public sealed unsafe partial class Processor
 
         if (Retired == retired)
         {
-            s->Interruptibility |= shadow;
+            // Unless a fault of a software interrupt's delivery was delivered, which ends shadows.
+            s->Interruptibility |= deliveries == _deliveries ? shadow : 0;
             return;
         }
 

@@ -11,12 +11,14 @@ public sealed unsafe partial class Processor
         CpuState* s = _state;
         nint handle = s->Handle;
         void* jumpCache = s->JumpCache;
+        void* edges = s->Edges;
         ulong generation = s->Generation;
         ulong codeGeneration = s->CodeGeneration;
         ulong retired = Retired;
         new Span<byte>(s, sizeof(CpuState)).Clear();
         s->Handle = handle;
         s->JumpCache = jumpCache;
+        s->Edges = edges;
         s->Generation = generation;
         s->CodeGeneration = codeGeneration;
         s->RetireLimit = retired;
@@ -44,6 +46,7 @@ public sealed unsafe partial class Processor
         s->Ftw = 0x5555;
         s->Mxcsr = 0x1F80;
         NmiPending = false;
+        _tlbGroups = AllTlbGroups;
         FlushTlb();
         StateChanged();
     }

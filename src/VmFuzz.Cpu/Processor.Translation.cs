@@ -29,19 +29,37 @@ public sealed unsafe partial class Processor
     private const ulong EntryLarge = 0x80;
     private const ulong EntryNx = 1UL << 63;
 
+    // Entries of the three look-aside buffers, which lie one behind another, in groups: a bit for each group that may hold
+    // a translation, so that dropping them costs what was used.
+    private const int TlbGroup = 16;
+    private const int TlbGroups = CpuState.TlbSize / TlbGroup;
+    private const ulong AllTlbGroups = (1UL << (3 * TlbGroups)) - 1;
+    private const ulong WriteTlbGroups = ((1UL << TlbGroups) - 1) << TlbGroups;
+    private ulong _tlbGroups = AllTlbGroups;
+
     /// <summary>Drops every cached translation and makes block links be looked up again.</summary>
     /// <remarks>
     /// INVLPG too: entries are kept in 4 KiB pieces, and it must drop a large page whole.
     /// </remarks>
     public void FlushTlb()
     {
-        CpuState* s = _state;
-        new Span<ulong>(s->ReadTlb, CpuState.TlbSize * 6).Fill(ulong.MaxValue);
+        DropTlb(AllTlbGroups);
         NextGeneration();
     }
 
     /// <summary>Drops cached write translations of all pages (before a digest or after a memory reset).</summary>
-    public void FlushWriteTlb() => new Span<ulong>(_state->WriteTlb, CpuState.TlbSize * 2).Fill(ulong.MaxValue);
+    public void FlushWriteTlb() => DropTlb(WriteTlbGroups);
+
+    private void DropTlb(ulong groups)
+    {
+        for (ulong used = _tlbGroups & groups; used != 0; used &= used - 1)
+        {
+            int first = System.Numerics.BitOperations.TrailingZeroCount(used) * TlbGroup;
+            new Span<ulong>(_state->ReadTlb + (first * 2), TlbGroup * 2).Fill(ulong.MaxValue);
+        }
+
+        _tlbGroups &= ~groups;
+    }
 
     internal static int TlbIndex(ulong linear) => (int)(linear >> 12) & (CpuState.TlbSize - 1);
 
@@ -119,6 +137,7 @@ public sealed unsafe partial class Processor
         if (cache)
         {
             _fetchPages[slot / 2] = access == AccessKind.Fetch ? page.Index : _fetchPages[slot / 2];
+            _tlbGroups |= 1UL << (int)((tlb + slot - s->ReadTlb) / (TlbGroup * 2));
             tlb[slot] = tag;
             tlb[slot + 1] = (ulong)host - linear;
         }

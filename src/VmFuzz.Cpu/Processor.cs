@@ -100,6 +100,12 @@ public sealed unsafe partial class Processor : ICodePageObserver, IDisposable
     /// <summary>Current privilege level, 0 to 3.</summary>
     public int Cpl => (_state->Cr0 & Cr0.Pe) == 0 ? 0 : _state->Ss.Dpl;
 
+    /// <summary>A general register.</summary>
+    public ulong GetGpr(Gpr register) => _state->Gpr[(int)register & 15];
+
+    /// <summary>Shadows and blocking, as in the guest's interruptibility state (SDM "Guest Non-Register State").</summary>
+    public ulong Interruptibility => _state->Interruptibility;
+
     /// <summary>Whether IA32_EFER.LMA is set.</summary>
     public bool LongMode => (_state->Efer & Efer.Lma) != 0;
 

@@ -32,6 +32,10 @@ public sealed unsafe class ProcessorState : IStateful
     private static readonly short RFlagsIndex = IndexOf(OffsetRFlags);
     private static readonly short RetiredIndex = IndexOf(OffsetRetired);
     private static readonly short NmiIndex = IndexOf(OffsetNmi);
+
+    // Place in the list by id, or -1.
+    private static readonly ImmutableArray<short> IndexOfId = MapIds();
+
     /// <summary>All fields, for those who have no processor at hand.</summary>
     public static ReadOnlySpan<StateField> List => FieldTable.AsSpan();
 
@@ -146,6 +150,39 @@ public sealed unsafe class ProcessorState : IStateful
         return count;
     }
 
+    /// <summary>
+    /// Sets a register of at most 8 bytes by its id. The caller calls <see cref="Processor.StateChanged"/> when it has set
+    /// all, and drops translations where paging changed.
+    /// </summary>
+    /// <param name="id">Id of the field, such as <see cref="Rip"/>.</param>
+    /// <param name="value">The value, cut to the field's width.</param>
+    /// <returns>False when no such register is held as one word; then nothing changed.</returns>
+    public bool TrySetWord(ushort id, ulong value)
+    {
+        int index = id < IndexOfId.Length ? IndexOfId[id] : -1;
+        if (index < 0)
+        {
+            return false;
+        }
+
+        Row row = Rows[index];
+        if (row.Offset == OffsetRFlags)
+        {
+            _processor.RFlagsValue = value;
+            return true;
+        }
+
+        if (row.Offset < 0 || row.Field.Width > 8)
+        {
+            return false;
+        }
+
+        Span<byte> bytes = stackalloc byte[8];
+        BinaryPrimitives.WriteUInt64LittleEndian(bytes, value);
+        bytes[..row.Field.Width].CopyTo(new Span<byte>((byte*)_processor.State + row.Offset, row.Field.Width));
+        return true;
+    }
+
     /// <inheritdoc/>
     public void WriteField(int index, ReadOnlySpan<byte> source)
     {
@@ -194,6 +231,18 @@ public sealed unsafe class ProcessorState : IStateful
         }
 
         return -1;
+    }
+
+    private static ImmutableArray<short> MapIds()
+    {
+        short[] map = new short[256];
+        Array.Fill(map, (short)-1);
+        for (int i = 0; i < FieldTable.Length; i++)
+        {
+            map[FieldTable[i].Id] = (short)i;
+        }
+
+        return [.. map];
     }
 
     private static ImmutableArray<short> MapWords()

@@ -42,6 +42,13 @@ public interface IBusObserver
     void FirstFloatingAccess(bool isPort, ulong address, bool write);
 }
 
+/// <summary>Answers a read behind which there is no device.</summary>
+/// <param name="isPort">A port; otherwise a memory address.</param>
+/// <param name="address">The port or the address.</param>
+/// <param name="size">Bytes.</param>
+/// <returns>The value; bits above the size do not matter.</returns>
+public delegate ulong FloatingAnswer(bool isPort, ulong address, int size);
+
 /// <summary>
 /// Ports and memory-mapped registers of a machine. What nobody answers floats: it reads all ones and is counted.
 /// </summary>
@@ -59,6 +66,9 @@ public sealed class IoBus : IBus
     /// <summary>Makes an empty bus.</summary>
     /// <param name="observer">Who is told about floating accesses, or null.</param>
     public IoBus(IBusObserver? observer = null) => _observer = observer;
+
+    /// <summary>Answers reads behind which there is no device; null lets them float.</summary>
+    public FloatingAnswer? Answers { get; set; }
 
     /// <summary>Accesses to ports without a device since the last <see cref="ForgetFloating"/>.</summary>
     public ulong FloatingPortAccesses { get; private set; }
@@ -129,10 +139,17 @@ public sealed class IoBus : IBus
     /// <summary>Sets the counters to 0 and forgets which accesses were reported.</summary>
     public void ForgetFloating()
     {
-        FloatingPortAccesses = 0;
-        FloatingMmioAccesses = 0;
-        Array.Clear(_portSeen);
-        _pages.Clear();
+        if (FloatingPortAccesses != 0)
+        {
+            FloatingPortAccesses = 0;
+            Array.Clear(_portSeen);
+        }
+
+        if (FloatingMmioAccesses != 0)
+        {
+            FloatingMmioAccesses = 0;
+            _pages.Clear();
+        }
     }
 
     /// <inheritdoc/>
@@ -149,7 +166,7 @@ public sealed class IoBus : IBus
         if (PortFloats(port, size))
         {
             CountFloatingPort(port, write: false);
-            return Mask(size);
+            return Answers is { } answers ? (uint)answers(isPort: true, port, size) & Mask(size) : Mask(size);
         }
 
         int half = size / 2;
@@ -194,7 +211,7 @@ public sealed class IoBus : IBus
             }
 
             CountFloatingMmio(address.Value, write: false);
-            return WideMask(size);
+            return Answers is { } answers ? answers(isPort: false, address.Value, size) & WideMask(size) : WideMask(size);
         }
 
         ref readonly MmioRange range = ref _mmio[index];

@@ -5,74 +5,32 @@ using VmFuzz.Cpu;
 
 namespace VmFuzz.Kvm;
 
-// The instructions that the emulator knows.
+// What the rows of EmulatorTable execute.
 internal sealed partial class Emulator
 {
-    private Step Execute(in Instruction ins)
+    private Step Execute(in Instruction ins) =>
+        KnowsOperands(ins) && _vcpu.Vm.Options.Emulator.Find(ins.Mnemonic) is { } execute ? execute(this, ins) : Step.Unknown;
+
+    // Registers are general ones, segments, and vectors for the few moves of those; another processor may have written
+    // anything over the instruction since it left the guest.
+    private static bool KnowsOperands(in Instruction ins)
     {
-        switch (ins.Mnemonic)
+        for (int i = 0; i < ins.OpCount; i++)
         {
-            case Mnemonic.Mov:
-            case Mnemonic.Movnti:
-            case Mnemonic.Movzx:
-                return Move(ins, signExtend: false);
-            case Mnemonic.Movsx:
-            case Mnemonic.Movsxd:
-                return Move(ins, signExtend: true);
-            case Mnemonic.Add:
-            case Mnemonic.Adc:
-            case Mnemonic.Sub:
-            case Mnemonic.Sbb:
-            case Mnemonic.And:
-            case Mnemonic.Or:
-            case Mnemonic.Xor:
-            case Mnemonic.Cmp:
-            case Mnemonic.Test:
-                return TwoOperands(ins);
-            case Mnemonic.Inc:
-            case Mnemonic.Dec:
-            case Mnemonic.Not:
-            case Mnemonic.Neg:
-                return OneOperand(ins);
-            case Mnemonic.Xchg:
-            case Mnemonic.Xadd:
-                return Exchange(ins);
-            case Mnemonic.Cmpxchg:
-                return CompareExchange(ins);
-            case Mnemonic.Bt:
-            case Mnemonic.Bts:
-            case Mnemonic.Btr:
-            case Mnemonic.Btc:
-                return BitTest(ins);
-            case Mnemonic.Push:
-                return Push(ins);
-            case Mnemonic.Pop:
-                return Pop(ins);
-            case Mnemonic.Movsb or Mnemonic.Movsw or Mnemonic.Movsq:
-            case Mnemonic.Movsd when ins.Op0Kind != OpKind.Register && ins.Op1Kind != OpKind.Register:
-            case Mnemonic.Stosb or Mnemonic.Stosw or Mnemonic.Stosd or Mnemonic.Stosq:
-            case Mnemonic.Lodsb or Mnemonic.Lodsw or Mnemonic.Lodsd or Mnemonic.Lodsq:
-            case Mnemonic.Scasb or Mnemonic.Scasw or Mnemonic.Scasd or Mnemonic.Scasq:
-            case Mnemonic.Cmpsb or Mnemonic.Cmpsw or Mnemonic.Cmpsq:
-            case Mnemonic.Cmpsd when ins.Op0Kind != OpKind.Register:
-            case Mnemonic.Insb or Mnemonic.Insw or Mnemonic.Insd:
-            case Mnemonic.Outsb or Mnemonic.Outsw or Mnemonic.Outsd:
-                return StringStep(ins);
-            case Mnemonic.Movaps or Mnemonic.Movups or Mnemonic.Movdqa or Mnemonic.Movdqu or Mnemonic.Movapd or Mnemonic.Movupd:
-            case Mnemonic.Movntdq or Mnemonic.Movntps:
-                return VectorMove(ins);
-            case Mnemonic.Retf:
-                return FarReturn(ins);
-            case Mnemonic.Jmp:
-                return FarJump(ins);
-            case Mnemonic.Ltr:
-                return LoadTaskRegister(ins);
-            default:
-                return Step.Unknown;
+            if (ins.GetOpKind(i) == OpKind.Register)
+            {
+                Register register = ins.GetOpRegister(i);
+                if (!register.IsGPR() && !register.IsSegmentRegister() && !register.IsXMM())
+                {
+                    return false;
+                }
+            }
         }
+
+        return true;
     }
 
-    private Step Move(in Instruction ins, bool signExtend)
+    internal Step Move(in Instruction ins, bool signExtend)
     {
         if (ins.Op0Kind == OpKind.Register && ins.Op0Register is >= Register.ES and <= Register.GS)
         {
@@ -90,7 +48,7 @@ internal sealed partial class Emulator
         return Write(ins, 0, size, signExtend ? (ulong)Extend(value, from) : value);
     }
 
-    private Step TwoOperands(in Instruction ins)
+    internal Step TwoOperands(in Instruction ins)
     {
         bool writes = ins.Mnemonic is not (Mnemonic.Cmp or Mnemonic.Test);
         int size = SizeOf(ins, 0);
@@ -136,7 +94,7 @@ internal sealed partial class Emulator
         return writes ? Write(ins, 0, size, result) : Step.Done;
     }
 
-    private Step OneOperand(in Instruction ins)
+    internal Step OneOperand(in Instruction ins)
     {
         int size = SizeOf(ins, 0);
         Step step = Read(ins, 0, size, out ulong value, willWrite: true);
@@ -168,23 +126,32 @@ internal sealed partial class Emulator
         return Write(ins, 0, size, result);
     }
 
-    private Step Exchange(in Instruction ins)
+    internal Step Exchange(in Instruction ins)
     {
         int size = SizeOf(ins, 0);
-        int memory = ins.Op0Kind == OpKind.Memory ? 0 : 1;
-        Step step = Read(ins, memory, size, out ulong inMemory, willWrite: true);
+        int first = ins.Op0Kind == OpKind.Memory || ins.Mnemonic == Mnemonic.Xadd ? 0 : 1;
+        Step step = Read(ins, first, size, out ulong old, willWrite: true);
         if (step != Step.Done)
         {
             return step;
         }
 
-        Read(ins, 1 - memory, size, out ulong inRegister);
-        ulong stored = ins.Mnemonic == Mnemonic.Xadd ? Add(inMemory, inRegister, 0, size) : inRegister;
-        step = Write(ins, memory, size, stored);
-        return step != Step.Done ? step : Write(ins, 1 - memory, size, inMemory);
+        Read(ins, 1 - first, size, out ulong other);
+        ulong stored = ins.Mnemonic == Mnemonic.Xadd ? Add(old, other, 0, size) : other;
+
+        if (ins.GetOpKind(first) == OpKind.Memory)
+        {
+            // Memory first: the register may be part of its address.
+            step = Write(ins, first, size, stored);
+            return step != Step.Done ? step : Write(ins, 1 - first, size, old);
+        }
+
+        // The source first: XADD of a register with itself leaves the sum.
+        Write(ins, 1 - first, size, old);
+        return Write(ins, first, size, stored);
     }
 
-    private Step CompareExchange(in Instruction ins)
+    internal Step CompareExchange(in Instruction ins)
     {
         int size = SizeOf(ins, 0);
         Step step = Read(ins, 0, size, out ulong old, willWrite: true);
@@ -196,15 +163,18 @@ internal sealed partial class Emulator
         ulong accumulator = _gprs[0] & Mask(size);
         Subtract(accumulator, old, 0, size);
         Read(ins, 1, size, out ulong replacement);
+
+        // The destination first: the accumulator may be part of its address.
+        step = Write(ins, 0, size, accumulator == old ? replacement : old);
         if (accumulator != old)
         {
             _gprs[0] = Merge(_gprs[0], old, size);
         }
 
-        return Write(ins, 0, size, accumulator == old ? replacement : old);
+        return step;
     }
 
-    private Step BitTest(in Instruction ins)
+    internal Step BitTest(in Instruction ins)
     {
         // With a register index the bit string reaches beyond the operand; only the immediate form is known for memory.
         if (ins.Op1Kind == OpKind.Register)
@@ -231,7 +201,7 @@ internal sealed partial class Emulator
         return writes ? Write(ins, 0, size, changed) : Step.Done;
     }
 
-    private Step Push(in Instruction ins)
+    internal Step Push(in Instruction ins)
     {
         int size = -ins.StackPointerIncrement;
         Step step = Read(ins, 0, size, out ulong value);
@@ -248,7 +218,28 @@ internal sealed partial class Emulator
         return step;
     }
 
-    private Step Pop(in Instruction ins)
+    // SDM "PUSHA/PUSHAD - Push All General-Purpose Registers".
+    internal Step PushAll(in Instruction ins)
+    {
+        int size = -ins.StackPointerIncrement / 8;
+        ulong top = _gprs[(int)Gpr.Rsp] & StackMask;
+        Span<byte> bytes = stackalloc byte[8];
+        for (int i = 0; i < 8; i++)
+        {
+            top = (top - (ulong)size) & StackMask;
+            StateFields.Put(bytes, _gprs[i]);
+            Step step = WriteLinear(StackLinear(top), bytes[..size]);
+            if (step != Step.Done)
+            {
+                return step;
+            }
+        }
+
+        SetStack(top);
+        return Step.Done;
+    }
+
+    internal Step Pop(in Instruction ins)
     {
         int size = ins.StackPointerIncrement;
         ulong top = _gprs[(int)Gpr.Rsp] & StackMask;
@@ -276,7 +267,7 @@ internal sealed partial class Emulator
     }
 
     // One iteration of a string instruction; a REP that is not over stays at its RIP.
-    private Step StringStep(in Instruction ins)
+    internal Step StringStep(in Instruction ins)
     {
         bool rep = ins.HasRepPrefix || ins.HasRepnePrefix;
         ulong mask = AddressMaskOf(ins);
@@ -444,7 +435,7 @@ internal sealed partial class Emulator
         return ulong.MaxValue;
     }
 
-    private unsafe Step VectorMove(in Instruction ins)
+    internal unsafe Step VectorMove(in Instruction ins)
     {
         _vcpu.Vmx.LoadGuestFpu();
         int memory = ins.Op0Kind == OpKind.Memory ? 0 : 1;
@@ -486,7 +477,7 @@ internal sealed partial class Emulator
         return result;
     }
 
-    private ulong Subtract(ulong left, ulong right, ulong borrow, int size)
+    internal ulong Subtract(ulong left, ulong right, ulong borrow, int size)
     {
         ulong mask = Mask(size);
         ulong result = (left - right - borrow) & mask;

@@ -17,8 +17,7 @@ internal sealed partial class Emulator
         if (code64)
         {
             linear = segment is SegmentRegister.Fs or SegmentRegister.Gs ? offset + s.Base : offset;
-            int shift = (_vcpu.Vmx.Cr4 & Cr4.La57) != 0 ? 7 : 16;
-            if ((ulong)((long)(linear << shift) >> shift) == linear)
+            if (IsCanonical(linear))
             {
                 return true;
             }
@@ -34,6 +33,12 @@ internal sealed partial class Emulator
 
         _fault = segment == SegmentRegister.Ss ? GuestFault.Ss() : GuestFault.Gp();
         return false;
+    }
+
+    private bool IsCanonical(ulong linear)
+    {
+        int shift = (_vcpu.Vmx.Cr4 & Cr4.La57) != 0 ? 7 : 16;
+        return (ulong)((long)(linear << shift) >> shift) == linear;
     }
 
     private bool Within(in SegmentState s, ulong offset, int size, bool write)
@@ -103,13 +108,18 @@ internal sealed partial class Emulator
     }
 
     /// <summary>Reads memory: fragments by page and by 8 bytes; one without memory behind it asks userspace.</summary>
-    private Step ReadLinear(ulong linear, Span<byte> to, bool willWrite = false)
+    /// <param name="linear">The address.</param>
+    /// <param name="to">Where the bytes go.</param>
+    /// <param name="willWrite">The same instruction writes them back.</param>
+    /// <param name="system">An access of the processor's own, to a descriptor table: a supervisor's at any CPL.</param>
+    private Step ReadLinear(ulong linear, Span<byte> to, bool willWrite = false, bool system = false)
     {
         AccessKind access = willWrite ? AccessKind.Write : AccessKind.Read;
+        bool user = !system && _vcpu.Vmx.Cpl == 3;
         while (to.Length > 0)
         {
             int count = Math.Min(Math.Min(to.Length, 8), 4096 - (int)(linear & 0xFFF));
-            if (!_vcpu.Paging.TryTranslate(linear, access, _vcpu.Vmx.Cpl == 3, out ulong gpa, out _fault))
+            if (!_vcpu.Paging.TryTranslate(linear, access, user, out ulong gpa, out _fault))
             {
                 return Step.Fault;
             }
@@ -138,12 +148,13 @@ internal sealed partial class Emulator
     }
 
     /// <summary>Notes a write; nothing is written before everything that can fault was done.</summary>
-    private Step WriteLinear(ulong linear, ReadOnlySpan<byte> from)
+    private Step WriteLinear(ulong linear, ReadOnlySpan<byte> from, bool system = false)
     {
+        bool user = !system && _vcpu.Vmx.Cpl == 3;
         while (from.Length > 0)
         {
             int count = Math.Min(Math.Min(from.Length, 8), 4096 - (int)(linear & 0xFFF));
-            if (!_vcpu.Paging.TryTranslate(linear, AccessKind.Write, _vcpu.Vmx.Cpl == 3, out ulong gpa, out _fault))
+            if (!_vcpu.Paging.TryTranslate(linear, AccessKind.Write, user, out ulong gpa, out _fault))
             {
                 return Step.Fault;
             }
@@ -162,7 +173,7 @@ internal sealed partial class Emulator
     private ulong Advance(ulong linear, int bytes) =>
         _vcpu.Vmx.LongMode ? linear + (ulong)bytes : (uint)(linear + (ulong)bytes);
 
-    private Step Read(in Instruction ins, int operand, int size, out ulong value, bool willWrite = false)
+    internal Step Read(in Instruction ins, int operand, int size, out ulong value, bool willWrite = false)
     {
         value = 0;
         switch (ins.GetOpKind(operand))
@@ -187,7 +198,7 @@ internal sealed partial class Emulator
         }
     }
 
-    private Step Write(in Instruction ins, int operand, int size, ulong value)
+    internal Step Write(in Instruction ins, int operand, int size, ulong value)
     {
         if (ins.GetOpKind(operand) == OpKind.Register)
         {
@@ -205,7 +216,7 @@ internal sealed partial class Emulator
         return WriteLinear(linear, bytes[..size]);
     }
 
-    private static int SizeOf(in Instruction ins, int operand) => ins.GetOpKind(operand) == OpKind.Register
+    internal static int SizeOf(in Instruction ins, int operand) => ins.GetOpKind(operand) == OpKind.Register
         ? ins.GetOpRegister(operand).GetSize()
         : ins.MemorySize.GetSize();
 
@@ -229,5 +240,5 @@ internal sealed partial class Emulator
             : Merge(old, value, register.GetSize());
     }
 
-    private static ulong Mask(int size) => size >= 8 ? ulong.MaxValue : (1UL << (size * 8)) - 1;
+    internal static ulong Mask(int size) => size >= 8 ? ulong.MaxValue : (1UL << (size * 8)) - 1;
 }

@@ -16,9 +16,10 @@ internal sealed partial class Emulator
     private SegmentState _loaded;
     private SegmentRegister _loadedRegister;
     private bool _loadsSegment;
+    private ulong _shadow;
 
     // SDM "LTR - Load Task Register".
-    private Step LoadTaskRegister(in Instruction ins)
+    internal Step LoadTaskRegister(in Instruction ins)
     {
         VmxVcpu vmx = _vcpu.Vmx;
         if ((vmx.Cr0 & Cr0.Pe) == 0 || (vmx.RFlags & RFlags.Vm) != 0)
@@ -96,9 +97,16 @@ internal sealed partial class Emulator
     {
         Step step = Read(ins, 1, 2, out ulong selector);
         SegmentRegister register = (SegmentRegister)(ins.Op0Register - Register.ES);
-        if (step != Step.Done || !UsesDescriptors || register == SegmentRegister.Cs || (selector & 0xFFFC) == 0)
+        if (step != Step.Done || !UsesDescriptors || register == SegmentRegister.Cs)
         {
-            return step != Step.Done ? step : Step.Unknown;
+            return step != Step.Done ? step : register == SegmentRegister.Cs ? Raise(GuestFault.Ud) : Step.Unknown;
+        }
+
+        // SDM "Interruptibility state": the next instruction is under MOV SS's shadow.
+        _shadow = register == SegmentRegister.Ss ? InterruptibilityState.BlockingByMovSs : 0;
+        if ((selector & 0xFFFC) == 0)
+        {
+            return LoadNull(register, selector & 0xFFFF);
         }
 
         uint error = (uint)selector & 0xFFFC;
@@ -129,8 +137,33 @@ internal sealed partial class Emulator
         return Accept(register, selector, entry, linear);
     }
 
+    // A null selector makes a data segment unusable; SS takes one in 64-bit code below level 3 only, and keeps its level.
+    private Step LoadNull(SegmentRegister register, ulong selector)
+    {
+        int cpl = _vcpu.Vmx.Cpl;
+        bool stack = register == SegmentRegister.Ss;
+        if (stack && (!_vcpu.Vmx.Code64 || cpl == 3 || (int)(selector & 3) != cpl))
+        {
+            return Raise(GuestFault.Gp());
+        }
+
+        LoadUnusable(register, selector, stack ? cpl : 0);
+        return Step.Done;
+    }
+
+    internal void LoadUnusable(SegmentRegister register, ulong selector, int dpl)
+    {
+        _loaded = new SegmentState
+        {
+            Selector = selector,
+            Attributes = SegmentAttributes.Unusable | ((uint)dpl << SegmentAttributes.DplShift),
+        };
+        _shadow = register == SegmentRegister.Ss ? InterruptibilityState.BlockingByMovSs : 0;
+        Load(register);
+    }
+
     // SDM "RET - Return From Procedure" and "JMP - Jump", far, to a code segment of the same privilege.
-    private Step FarReturn(in Instruction ins)
+    internal Step FarReturn(in Instruction ins)
     {
         int bytes = ins.OpCount == 0 ? ins.StackPointerIncrement / 2 : 0;
         if (bytes is not (2 or 4 or 8))
@@ -159,7 +192,7 @@ internal sealed partial class Emulator
         return loaded;
     }
 
-    private Step FarJump(in Instruction ins)
+    internal Step FarJump(in Instruction ins)
     {
         if (ins.Op0Kind is not (OpKind.FarBranch16 or OpKind.FarBranch32))
         {
@@ -218,7 +251,8 @@ internal sealed partial class Emulator
         }
 
         step = Accept(SegmentRegister.Cs, (selector & ~3UL) | (uint)cpl, entry, linear);
-        if (step == Step.Done && !wide && target > _loaded.Limit)
+        bool outside = wide ? !IsCanonical(target) && _vcpu.Rules.Holds(Rule.EmulatorFarTarget) : target > _loaded.Limit;
+        if (step == Step.Done && outside)
         {
             return Raise(GuestFault.Gp());
         }
@@ -244,7 +278,7 @@ internal sealed partial class Emulator
         }
 
         Span<byte> bytes = stackalloc byte[8];
-        Step step = ReadLinear(linear, bytes);
+        Step step = ReadLinear(linear, bytes, system: true);
         entry = StateFields.Take(bytes);
         return step;
     }
@@ -256,7 +290,7 @@ internal sealed partial class Emulator
         {
             Span<byte> accessed = stackalloc byte[8];
             StateFields.Put(accessed, entry | AccessedBit);
-            Step step = WriteLinear(linear, accessed);
+            Step step = WriteLinear(linear, accessed, system: true);
             if (step != Step.Done)
             {
                 return step;

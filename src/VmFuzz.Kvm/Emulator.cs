@@ -28,6 +28,7 @@ internal sealed partial class Emulator
     private int _writeCount;
     private int _writeBytes;
     private int _writeNext;
+    private int _writeEnd;
     private Waits _waits;
     private GuestFault _fault;
     private bool _ioDone;
@@ -53,7 +54,7 @@ internal sealed partial class Emulator
     }
 
     /// <summary>How a step of the emulation ended.</summary>
-    private enum Step : byte
+    internal enum Step : byte
     {
         Done,
         Fault,
@@ -62,6 +63,13 @@ internal sealed partial class Emulator
     }
 
     private readonly record struct Fragment(ulong Gpa, int Offset, int Length, bool Mmio);
+
+    internal Vcpu Vcpu => _vcpu;
+
+    internal ref GprFile Gprs => ref _gprs;
+
+    /// <summary>What was read from MMIO is there to be read once more, in the same order.</summary>
+    internal void ReadAgain() => _readAt = 0;
 
     /// <summary>Whether an access waits for its userspace (S09).</summary>
     public bool HasPending => _waits != Waits.Nothing;
@@ -134,10 +142,12 @@ internal sealed partial class Emulator
         _writeCount = 0;
         _writeBytes = 0;
         _loadsSegment = false;
+        _shadow = 0;
         switch (Execute(_instruction))
         {
             case Step.Done:
                 _writeNext = 0;
+                _writeEnd = EndOfWrites();
                 return SendWrites();
             case Step.Fault:
                 _vcpu.Queue(_fault);
@@ -149,20 +159,33 @@ internal sealed partial class Emulator
         }
     }
 
-    // handle_emulation_failure.
+    // handle_emulation_failure. A program that may touch MMIO can change its instruction between the exit and the fetch.
     private int Fail()
     {
         _vcpu.Stats.EmulationFailures++;
+        if (_vcpu.Vmx.Cpl > 0 && _vcpu.Rules.Holds(Rule.EmulatorUserFailure))
+        {
+            _vcpu.Queue(GuestFault.Ud);
+            return 1;
+        }
+
         _vcpu.KvmRun.SetInternalError(KvmInternalError.Emulation,
             $"the emulator does not know {_instruction.Code} at RIP 0x{_vcpu.Rip:x}",
             StateFields.Take(_code.AsSpan(0, 8)), StateFields.Take(_code.AsSpan(8)));
         return 0;
     }
 
+    // Without the rule the number of parts is lost when memory follows MMIO, as where one count serves every access.
+    private int EndOfWrites()
+    {
+        bool lost = _writeCount > 1 && _writes[0].Mmio && !_writes[_writeCount - 1].Mmio && !_vcpu.Rules.Holds(Rule.EmulatorMmioEnd);
+        return lost ? -1 : _writeCount;
+    }
+
     // MMIO fragments one by one, then memory and registers at once.
     private int SendWrites()
     {
-        while (_writeNext < _writeCount)
+        while (_writeNext != _writeEnd)
         {
             Fragment f = _writes[_writeNext++];
             if (f.Mmio)
@@ -212,7 +235,8 @@ internal sealed partial class Emulator
 
         _vcpu.Rip = _stays ? rip : _next;
         _vcpu.Stats.Emulated++;
-        _vcpu.FinishInstruction(before);
+        ulong shadow = _shadow != 0 || _vcpu.Rules.Holds(Rule.EmulatorShadow) ? _shadow : _vcpu.Vmx.InterruptShadow;
+        _vcpu.FinishInstruction(before, shadow);
         return 1;
     }
 

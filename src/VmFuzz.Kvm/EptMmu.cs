@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Collections.Immutable;
 using VmFuzz.Arch;
 using VmFuzz.Memory;
 
@@ -10,6 +11,7 @@ namespace VmFuzz.Kvm;
 /// </summary>
 internal sealed class HostArea
 {
+    private static readonly ImmutableArray<byte> ZeroPage = ImmutableArray.Create(new byte[Gpa.PageSize]);
     private readonly GuestMemory _memory;
     private readonly ulong _first;
     private readonly ulong _end;
@@ -76,12 +78,7 @@ internal sealed class HostArea
 
     public void Write(ulong address, ReadOnlySpan<byte> bytes) => _memory.TryWrite(new Gpa(address), bytes);
 
-    private bool Clear(ulong address)
-    {
-        Span<byte> zero = stackalloc byte[Gpa.PageSize];
-        zero.Clear();
-        return _memory.TryWrite(new Gpa(address), zero);
-    }
+    private bool Clear(ulong address) => _memory.TryWrite(new Gpa(address), ZeroPage.AsSpan());
 }
 
 /// <summary>

@@ -81,7 +81,7 @@ public enum VcpuMode : byte
 /// interrupt controller whose vectors cause external-interrupt exits. While a VM runs the physical registers are the
 /// processor's; the values here are the host's own.
 /// </summary>
-public sealed unsafe class HostCpu : IInterruptController, IStateful
+public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedState
 {
     /// <summary>Vector with which the host's scheduler kicks a processor (RESCHEDULE_VECTOR).</summary>
     public const byte RescheduleVector = 0xFD;
@@ -208,8 +208,15 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful
 
     internal Span<byte> Fpu => _fpu;
 
-    /// <summary>A host vector becomes pending.</summary>
-    public void RaiseVector(byte vector) => _pending[vector >> 6] |= 1UL << (vector & 63);
+    /// <summary>A host vector becomes pending; with interrupts on it runs at once.</summary>
+    public void RaiseVector(byte vector)
+    {
+        _pending[vector >> 6] |= 1UL << (vector & 63);
+        if (InterruptsEnabled)
+        {
+            RunVector(Acknowledge());
+        }
+    }
 
     /// <inheritdoc/>
     public byte Acknowledge()
@@ -272,6 +279,21 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful
     {
         InterruptsEnabled = true;
         Log(HostEvent.IrqEnable);
+        RunPending();
+    }
+
+    /// <summary>An interrupt of the host arrives: with interrupts enabled its vector runs at once.</summary>
+    internal void Interrupt(byte vector)
+    {
+        RaiseVector(vector);
+        if (InterruptsEnabled)
+        {
+            RunPending();
+        }
+    }
+
+    private void RunPending()
+    {
         while (InterruptPending)
         {
             RunVector(Acknowledge());
@@ -325,11 +347,26 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful
             case 8:
                 GuestTime = value;
                 break;
-            default:
+            case 9:
                 TaskPriority = (byte)value;
+                break;
+            case 10:
+                PreemptCount = (int)value;
+                break;
+            case 11:
+                SrcuDepth = (int)value;
+                break;
+            case 12:
+                LoadDepth = (int)value;
+                break;
+            default:
+                InterruptsEnabled = value != 0;
                 break;
         }
     }
+
+    /// <inheritdoc/>
+    public IStateCopy CopyState() => new Copied(this);
 
     private ulong Get(int index) => index switch
     {
@@ -339,7 +376,11 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful
         6 => SignalMask,
         7 => _vectorsRun,
         8 => GuestTime,
-        _ => TaskPriority,
+        9 => TaskPriority,
+        10 => (ulong)PreemptCount,
+        11 => (ulong)SrcuDepth,
+        12 => (ulong)LoadDepth,
+        _ => InterruptsEnabled ? 1UL : 0,
     };
 
     private static StateField[] MakeFields() =>
@@ -347,7 +388,35 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful
         new(0, "pending0", 8), new(1, "pending1", 8), new(2, "pending2", 8), new(3, "pending3", 8),
         new(4, "signalPending", 8), new(5, "needResched", 8), new(6, "signalMask", 8), new(7, "vectorsRun", 8),
         new(8, "guestTime", 8), new(9, "taskPriority", 8),
+        new(10, "preemptCount", 8), new(11, "srcuDepth", 8), new(12, "loadDepth", 8), new(13, "interruptsEnabled", 8),
     ];
+
+    private sealed class Copied(HostCpu host) : IStateCopy
+    {
+        private readonly ulong[] _pending = [.. host._pending];
+        private readonly bool _signalPending = host.SignalPending;
+        private readonly bool _needResched = host.NeedResched;
+        private readonly ulong _signalMask = host.SignalMask;
+        private readonly ulong _vectorsRun = host._vectorsRun;
+        private readonly ulong _guestTime = host.GuestTime;
+        private readonly byte _taskPriority = host.TaskPriority;
+
+        // Closed between run calls; a reset may come in the middle of one.
+        private readonly (int Preempt, int Srcu, int Load, bool Interrupts) _brackets =
+            (host.PreemptCount, host.SrcuDepth, host.LoadDepth, host.InterruptsEnabled);
+
+        public void Restore()
+        {
+            _pending.CopyTo(host._pending, 0);
+            host.SignalPending = _signalPending;
+            host.NeedResched = _needResched;
+            host.SignalMask = _signalMask;
+            host._vectorsRun = _vectorsRun;
+            host.GuestTime = _guestTime;
+            host.TaskPriority = _taskPriority;
+            (host.PreemptCount, host.SrcuDepth, host.LoadDepth, host.InterruptsEnabled) = _brackets;
+        }
+    }
 }
 
 /// <summary>Which physical state is switched lazily between host and guest: MSRs without a VMCS field, and the FPU.</summary>

@@ -33,6 +33,15 @@ public sealed record VmOptions
     /// <summary>The exit handlers.</summary>
     public ExitTable Exits { get; init; } = ExitTable.Default;
 
+    /// <summary>The rules that exit handlers and the emulator hold in the processor's place.</summary>
+    public GuestRules Rules { get; init; } = GuestRules.Default;
+
+    /// <summary>The instructions that the emulator knows.</summary>
+    public EmulatorTable Emulator { get; init; } = EmulatorTable.Default;
+
+    /// <summary>Wraps the MSRs that RDMSR and WRMSR exits reach; null leaves them as they are.</summary>
+    public Func<IMsrAccess, IMsrAccess>? Msrs { get; init; }
+
     /// <summary>Virtual nanoseconds that an exit costs.</summary>
     public ulong ExitCost { get; init; } = 1000;
 

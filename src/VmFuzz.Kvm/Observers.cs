@@ -37,6 +37,20 @@ public interface IKvmObserver
     /// <summary>S72: a real exit, before it is handled.</summary>
     void OnExit(Vcpu vcpu, in VmExit exit, ulong rip);
 
+    /// <summary>An exit goes to the handler of its row.</summary>
+    void OnHandling(Vcpu vcpu, ExitRow row, in VmExit exit)
+    {
+    }
+
+    /// <summary>The handler of a row has decided, and the dispatcher has done what it decided.</summary>
+    /// <param name="vcpu">The VCPU.</param>
+    /// <param name="row">The row.</param>
+    /// <param name="exit">The exit.</param>
+    /// <param name="outcome">What the handler decided.</param>
+    void OnHandled(Vcpu vcpu, ExitRow row, in VmExit exit, ExitOutcome outcome)
+    {
+    }
+
     /// <summary>An event was put into the entry's event field.</summary>
     void OnInjected(Vcpu vcpu, InterruptionInfo info, uint errorCode, bool again);
 

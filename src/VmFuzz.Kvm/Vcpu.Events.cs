@@ -117,6 +117,12 @@ public sealed partial class Vcpu
     private void Requeue(InterruptionInfo info, uint errorCode, uint instructionLength)
     {
         Events.ClearPlaced();
+        if (Events.NeedsReinjection || _machineCheckPending)
+        {
+            // What stood behind the delivered event has its turn at the next entry.
+            Raise(Request.Event);
+        }
+
         if (!info.Valid)
         {
             return;

@@ -7,13 +7,14 @@ namespace VmFuzz.Kvm;
 public sealed partial class Vcpu
 {
     /// <summary>
-    /// Feeds an exit to its handler without running the guest: a made or recorded one. What its IDT-vectoring
-    /// information says is queued again first, as after a real exit.
+    /// Feeds an exit to its handler without running the guest: a made or recorded one. NMIs and machine checks run in
+    /// the host and what its IDT-vectoring information says is queued again first, as after a real exit.
     /// </summary>
     /// <returns>Over 0: the guest would go on; 0: to userspace; below 0: a negated errno.</returns>
     public int HandleExit(in VmExit exit)
     {
         Vmx.SetExit(exit);
+        Vmx.CompleteAtomicExit();
         Vmx.RecoverNmiBlocking();
         CompleteInterrupts(exit.IdtVectoringInfo, exit.IdtVectoringError, exit.InstructionLength);
         return HandleExit();
@@ -55,8 +56,17 @@ public sealed partial class Vcpu
             return 0;
         }
 
+        if (!Path.Runs(row.Number, this, out int decided))
+        {
+            return decided;
+        }
+
+        Observer?.OnHandling(this, row, exit);
         uint length = exit.InstructionLength;
-        return Path.Runs(row.Number, this, out int decided) ? Conclude(row.Handler(this, exit), length) : decided;
+        ExitOutcome outcome = row.Handler(this, exit);
+        int result = Conclude(outcome, length);
+        Observer?.OnHandled(this, row, exit, outcome);
+        return result;
     }
 
     private bool LeavesForFailedEntry(in VmExit exit)
@@ -117,15 +127,17 @@ public sealed partial class Vcpu
     {
         ulong next = Vmx.Rip + length;
         Vmx.Rip = Vmx.Code64 ? next : (uint)next;
-        FinishInstruction(Vmx.RFlags);
+        ulong flags = Vmx.RFlags;
+        FinishInstruction(Rules.Holds(Rule.RetireTrap) ? flags : flags & ~Arch.RFlags.Tf);
     }
 
     /// <summary>The rest of completing an instruction whose RIP is set already.</summary>
     /// <param name="flagsBefore">RFLAGS before the instruction: its TF decides about the trap.</param>
-    internal void FinishInstruction(ulong flagsBefore)
+    /// <param name="shadow">The shadow that it leaves behind: 0, or 2 for MOV SS.</param>
+    internal void FinishInstruction(ulong flagsBefore, ulong shadow = 0)
     {
-        Vmx.InterruptShadow = 0;
-        if ((Vmx.RFlags & Arch.RFlags.Rf) != 0)
+        Vmx.InterruptShadow = shadow;
+        if ((Vmx.RFlags & Arch.RFlags.Rf) != 0 && Rules.Holds(Rule.RetireResumeFlag))
         {
             Vmx.RFlags &= ~Arch.RFlags.Rf;
         }
@@ -133,16 +145,23 @@ public sealed partial class Vcpu
         Processor.RetireEmulated(1);
         if ((flagsBefore & Arch.RFlags.Tf) != 0)
         {
-            RaiseSingleStep();
+            RaiseSingleStep(shadow);
         }
     }
 
-    private void RaiseSingleStep()
+    private void RaiseSingleStep(ulong shadow)
     {
-        const ulong Bs = 1UL << 14;
+        const ulong Bs = PendingDebugExceptions.Bs;
         if ((GuestDebug & GuestDebug.SingleStep) != 0)
         {
             _debugTrapPending = true;
+            return;
+        }
+
+        if (shadow != 0)
+        {
+            // MOV SS holds its own trap back until the next instruction is over.
+            Vmx.Change(VmcsField.GuestPendingDebug, Bs, true);
             return;
         }
 

@@ -44,6 +44,9 @@ public sealed partial class Vcpu
         StoppedInGuest = false;
     }
 
+    /// <inheritdoc/>
+    public IStateCopy CopyState() => new Copied(this);
+
     private ulong GetScalar(int index) => index switch
     {
         0 => Requests,
@@ -52,7 +55,8 @@ public sealed partial class Vcpu
         3 or 4 or 5 => Events.Save(index - 3),
         6 => (ulong)GuestDebug,
         7 => LastGuestTsc,
-        8 => (AsyncPageHalted ? 1UL : 0) | (_pageReady ? 2UL : 0) | (_initPending ? 4UL : 0) | (_debugTrapPending ? 8UL : 0),
+        8 => (AsyncPageHalted ? 1UL : 0) | (_pageReady ? 2UL : 0) | (_initPending ? 4UL : 0) | (_debugTrapPending ? 8UL : 0)
+            | (_machineCheckPending ? 16UL : 0) | (PvUnhalted ? 32UL : 0),
         9 => (ulong)(_sipiVector + 1),
         10 => _stealDelay,
         11 => StealTimeAddress,
@@ -81,6 +85,8 @@ public sealed partial class Vcpu
                 _pageReady = (value & 2) != 0;
                 _initPending = (value & 4) != 0;
                 _debugTrapPending = (value & 8) != 0;
+                _machineCheckPending = (value & 16) != 0;
+                PvUnhalted = (value & 32) != 0;
                 break;
             case 9: _sipiVector = (int)value - 1; break;
             case 10: _stealDelay = value; break;
@@ -116,5 +122,34 @@ public sealed partial class Vcpu
         }
 
         return [.. fields];
+    }
+
+    private sealed class Copied : IStateCopy
+    {
+        private readonly Vcpu _vcpu;
+        private readonly ulong[] _scalars = new ulong[ScalarFields];
+        private readonly IStateCopy _switched;
+
+        public Copied(Vcpu vcpu)
+        {
+            _vcpu = vcpu;
+            _switched = vcpu.Vmx.CopySwitched();
+            for (int i = 0; i < _scalars.Length; i++)
+            {
+                _scalars[i] = vcpu.GetScalar(i);
+            }
+        }
+
+        public void Restore()
+        {
+            for (int i = 0; i < _scalars.Length; i++)
+            {
+                _vcpu.SetScalar(i, _scalars[i]);
+            }
+
+            _switched.Restore();
+            _vcpu.Emulator.Clear();
+            _vcpu.StoppedInGuest = false;
+        }
     }
 }

@@ -8,7 +8,7 @@ namespace VmFuzz.Kvm;
 /// A virtual processor. Start reading at <see cref="Run"/>: the arch run, then the run loop, then entering the guest,
 /// each in its own file.
 /// </summary>
-public sealed partial class Vcpu : IStateful
+public sealed partial class Vcpu : IStateful, ICopiedState
 {
     internal Vcpu(Vm vm, int index, Processor processor, VmxUnit vmx, IMsrAccess msrs)
     {
@@ -18,6 +18,7 @@ public sealed partial class Vcpu : IStateful
         Msrs = msrs;
         Path = vm.Options.Path;
         Exits = vm.Options.Exits;
+        Rules = vm.Options.Rules;
         Host = new HostCpu();
         Events = new PendingEvents(this);
         Stats = new VcpuStats();
@@ -86,6 +87,9 @@ public sealed partial class Vcpu : IStateful
     /// <summary>The synthetic halt of an async page fault (S31).</summary>
     public bool AsyncPageHalted { get; internal set; }
 
+    /// <summary>Another VCPU woke this one by a hypercall (pv_unhalted); ends the next halt.</summary>
+    public bool PvUnhalted { get; internal set; }
+
     /// <summary>Guest-physical address of the steal-time record; 0 when off.</summary>
     public ulong StealTimeAddress { get; set; }
 
@@ -101,6 +105,8 @@ public sealed partial class Vcpu : IStateful
     internal RunPath Path { get; }
 
     internal ExitTable Exits { get; }
+
+    internal GuestRules Rules { get; }
 
     internal IMsrAccess Msrs { get; }
 

@@ -16,7 +16,7 @@ namespace VmFuzz.Kvm;
 public readonly record struct MemorySlot(int Id, Gpa Address, ulong Bytes, Gpa Machine, bool ReadOnly, bool LogDirty);
 
 /// <summary>A virtual machine: memory slots, second-stage tables, VCPUs.</summary>
-public sealed class Vm : IStateful
+public sealed class Vm : IStateful, ICopiedState
 {
     private static readonly ImmutableArray<StateField> FieldTable =
     [
@@ -81,7 +81,8 @@ public sealed class Vm : IStateful
     /// <param name="msrs">MSRs that the run path leaves to the processor's own tables; those of <see cref="ProcessorMsrs"/> when null.</param>
     public Vcpu CreateVcpu(Processor processor, VmxUnit vmx, IMsrAccess? msrs = null)
     {
-        Vcpu vcpu = new(this, _vcpus.Count, processor, vmx, msrs ?? new ProcessorMsrs(processor));
+        msrs ??= new ProcessorMsrs(processor);
+        Vcpu vcpu = new(this, _vcpus.Count, processor, vmx, Options.Msrs?.Invoke(msrs) ?? msrs);
         _vcpus.Add(vcpu);
         return vcpu;
     }
@@ -263,6 +264,29 @@ public sealed class Vm : IStateful
             default:
                 Mmu.FailNextLoad = value != 0;
                 break;
+        }
+    }
+
+    /// <inheritdoc/>
+    public IStateCopy CopyState() => new Copied(this);
+
+    private sealed class Copied(Vm vm) : IStateCopy
+    {
+        private readonly ulong _root = vm.Mmu.Root;
+        private readonly ulong _mapped = vm.Mmu.Mapped;
+        private readonly ulong _nextTable = vm.Host.NextTable;
+        private readonly ulong _lastFixed = vm.Host.LastFixed;
+        private readonly ulong _masterclock = vm.MasterclockGeneration;
+        private readonly bool _failNextLoad = vm.Mmu.FailNextLoad;
+
+        public void Restore()
+        {
+            vm.Mmu.Root = _root;
+            vm.Mmu.Mapped = _mapped;
+            vm.Host.NextTable = _nextTable;
+            vm.Host.LastFixed = _lastFixed;
+            vm.MasterclockGeneration = _masterclock;
+            vm.Mmu.FailNextLoad = _failNextLoad;
         }
     }
 

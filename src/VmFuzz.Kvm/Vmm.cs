@@ -70,14 +70,23 @@ public sealed class Vmm
         }
     }
 
+    /// <summary>The errno with which the run call failed; 0 when it did not.</summary>
+    public int Errno { get; private set; }
+
     /// <summary>Runs the guest until something ends the run.</summary>
     public VmmStop Run()
     {
+        Errno = 0;
         while (!_host.StopRequested && !Vcpu.StopRequested)
         {
             if (!Vcpu.StoppedInGuest)
             {
                 _host.TakeInputs(InputPoint.Userspace);
+                if (_host.StopRequested)
+                {
+                    break;
+                }
+
                 OfferInterrupt();
             }
 
@@ -89,7 +98,7 @@ public sealed class Vmm
 
             if (result < 0)
             {
-                if (result is -Errno.EINTR or -Errno.EAGAIN)
+                if (result is -Arch.Errno.EINTR or -Arch.Errno.EAGAIN)
                 {
                     // Asleep in the kernel (after INIT, or for a page): only what comes from outside can wake it.
                     if (Vcpu.IsAsleep && !_host.TakeInputs(InputPoint.Blocked))
@@ -100,6 +109,7 @@ public sealed class Vmm
                     continue;
                 }
 
+                Errno = -result;
                 return VmmStop.Failed;
             }
 

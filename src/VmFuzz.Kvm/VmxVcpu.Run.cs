@@ -319,7 +319,7 @@ public sealed unsafe partial class VmxVcpu
     }
 
     // S73 (vmx_complete_atomic_exit), S96.
-    private void CompleteAtomicExit()
+    internal void CompleteAtomicExit()
     {
         if (!_vcpu.Path.Runs(Row.S73, _vcpu))
         {

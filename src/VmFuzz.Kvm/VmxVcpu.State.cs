@@ -43,15 +43,9 @@ public sealed unsafe partial class VmxVcpu
         switch (index)
         {
             case 0:
-                // The VMCS may not have got RSP and RIP yet when the state was saved.
-                _available = RspBit;
-                _dirty = RspBit;
-                for (int i = 0; i < 16; i++)
-                {
-                    _gprs[i] = StateFields.Take(from.Slice(i * 8, 8));
-                }
-
-                Launched = _vmcs.Launched;
+                GprFile gprs = default;
+                Words(from, gprs);
+                RestoreGprs(gprs);
                 break;
             case 5: Words(from, _guestMsrs); break;
             case 6: Words(from, _guestDebug); break;
@@ -61,6 +55,17 @@ public sealed unsafe partial class VmxVcpu
             case 10: Words(from, host.DebugAddresses); break;
             default: RestoreWord(index, StateFields.Take(from)); break;
         }
+    }
+
+    internal IStateCopy CopySwitched() => new Copied(this);
+
+    // The VMCS may not have got RSP and RIP yet when the state was saved.
+    private void RestoreGprs(in GprFile gprs)
+    {
+        _gprs = gprs;
+        _available = RspBit;
+        _dirty = RspBit;
+        Launched = _vmcs.Launched;
     }
 
     private ulong SaveWord(int index)
@@ -122,6 +127,56 @@ public sealed unsafe partial class VmxVcpu
         for (int i = 0; i < to.Length; i++)
         {
             to[i] = StateFields.Take(from.Slice(i * 8, 8));
+        }
+    }
+
+    private sealed class Copied : IStateCopy
+    {
+        private readonly VmxVcpu _vmx;
+        private readonly GprFile _gprs;
+        private readonly ulong[] _guestMsrs;
+        private readonly ulong[] _guestDebug;
+        private readonly byte[] _guestFpu;
+        private readonly ulong[] _hostMsrs;
+        private readonly byte[] _hostFpu;
+        private readonly ulong[] _hostDebug;
+        private readonly ulong[] _words = new ulong[SwitchedFields.Length];
+
+        public Copied(VmxVcpu vmx)
+        {
+            HostCpu host = vmx._vcpu.Host;
+            _vmx = vmx;
+            _ = vmx.GetGpr(Gpr.Rsp);
+            _gprs = vmx._gprs;
+            _guestMsrs = [.. vmx._guestMsrs];
+            _guestDebug = [.. vmx._guestDebug];
+            _guestFpu = [.. vmx._guestFpu];
+            _hostMsrs = [.. host.Msrs];
+            _hostFpu = [.. host.Fpu];
+            _hostDebug = [.. host.DebugAddresses];
+            for (int i = 0; i < _words.Length; i++)
+            {
+                _words[i] = SwitchedFields[i].Width == 8 ? vmx.SaveWord(i) : 0;
+            }
+        }
+
+        public void Restore()
+        {
+            HostCpu host = _vmx._vcpu.Host;
+            _vmx.RestoreGprs(_gprs);
+            _guestMsrs.CopyTo(_vmx._guestMsrs, 0);
+            _guestDebug.CopyTo(_vmx._guestDebug, 0);
+            _guestFpu.CopyTo(_vmx._guestFpu, 0);
+            _hostMsrs.CopyTo(host.Msrs);
+            _hostFpu.CopyTo(host.Fpu);
+            _hostDebug.CopyTo(host.DebugAddresses);
+            for (int i = 0; i < _words.Length; i++)
+            {
+                if (SwitchedFields[i].Width == 8)
+                {
+                    _vmx.RestoreWord(i, _words[i]);
+                }
+            }
         }
     }
 }

@@ -50,6 +50,9 @@ public sealed unsafe partial class VmxVcpu
     /// <summary>DR0 to DR3 as the guest sees them.</summary>
     internal Span<ulong> DebugAddresses => _guestDebug;
 
+    /// <summary>The guest's FPU while the host's is in the registers (<see cref="HostCpu.GuestFpuLoaded"/> false).</summary>
+    internal ReadOnlySpan<byte> SavedFpu => _guestFpu;
+
     /// <summary>An MSR that is switched lazily: STAR, LSTAR, CSTAR, FMASK, KERNEL_GS_BASE, TSC_AUX (0 to 5).</summary>
     internal ulong GetSwitchedMsr(int index)
     {

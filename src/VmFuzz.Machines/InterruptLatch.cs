@@ -46,8 +46,11 @@ public sealed class InterruptLatch : Device, IInterruptController, IInterruptSin
         get => _priority;
         set
         {
-            _priority = value;
-            Touch();
+            if (_priority != value)
+            {
+                _priority = value;
+                Touch();
+            }
         }
     }
 

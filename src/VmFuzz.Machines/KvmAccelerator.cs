@@ -28,6 +28,9 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
     /// <summary>The VM.</summary>
     public Vm Vm { get; }
 
+    /// <summary>The errno with which the last run call failed; 0 when it did not.</summary>
+    public int Errno => _vmm.Errno;
+
     /// <summary>Its VCPU.</summary>
     public Vcpu Vcpu { get; }
 
@@ -54,7 +57,16 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
     {
         while (_machine.Stop.Kind == MachineStopKind.None)
         {
-            switch (_vmm.Run())
+            VmmStop stop = _vmm.Run();
+
+            // The model's gap is the reason, whatever the hypervisor made of it.
+            if (_machine.Processor.UnimplementedText.Length != 0)
+            {
+                _machine.RequestStop(new MachineStop(MachineStopKind.Unimplemented, _machine.Processor.UnimplementedText));
+                break;
+            }
+
+            switch (stop)
             {
                 case VmmStop.Requested:
                     break;
@@ -69,10 +81,6 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
                     break;
             }
 
-            if (_machine.Processor.UnimplementedText.Length != 0)
-            {
-                _machine.RequestStop(new MachineStop(MachineStopKind.Unimplemented, _machine.Processor.UnimplementedText));
-            }
         }
     }
 
@@ -99,6 +107,11 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
     private string Failure()
     {
         KvmRun run = Vcpu.KvmRun;
+        if (_vmm.Errno != 0)
+        {
+            return $"the run call failed with errno {_vmm.Errno}, at RIP 0x{Vcpu.Rip:x}";
+        }
+
         return run.ExitReason switch
         {
             KvmExitReason.FailEntry => $"VM entry failed: hardware reason 0x{run.HardwareReason:x}{Check()}, at RIP 0x{Vcpu.Rip:x}",

@@ -43,6 +43,11 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Processor = new Processor(model!, Memory, Bus, Clock, inputs, 0, Variants.Instructions);
         Clock.Attach(Processor);
         Processor.Boundary = this;
+        if (options.UserAnswers)
+        {
+            Bus.Answers = AnswerFromDoor;
+        }
+
         _match = new ConsoleMatch(options.UntilSerial);
     }
 
@@ -113,6 +118,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             ? new PcMachine(options, inputs, variants)
             : new FlatMachine(options, inputs, variants);
         machine.RegisterEventTargets();
+        machine.Variants.Prepare?.Invoke(machine);
         machine.Memory.Commit();
         machine._start = new MachineSnapshot(machine);
         return machine;
@@ -171,9 +177,11 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     {
         nextLimit = retired;
         Clock.Events.RunDue(Clock.Now);
-        if (Processor.Door.NextDue <= retired)
+        ulong due = Processor.Door.NextDue;
+        if (due <= retired)
         {
             TakeInputs(InputPoint.Boundary);
+            due = Processor.Door.NextDue;
         }
 
         Root.BoundaryPassed();
@@ -204,7 +212,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             }
         }
 
-        ulong limit = Math.Min(_nextSync, Processor.Door.NextDue);
+        ulong limit = Math.Min(_nextSync, due);
         ulong deadline = Clock.Events.NextDeadline;
         if (deadline != ulong.MaxValue)
         {
@@ -351,6 +359,9 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Observer?.OnSync();
         _nextSync = Processor.Retired + SyncDistance;
     }
+
+    private ulong AnswerFromDoor(bool isPort, ulong address, int size) =>
+        Processor.Door.TryTake(InputPoint.UserAnswer, out Input answer) ? answer.Value : ulong.MaxValue;
 
     private string LimitText() => Options.UntilSerial.Length == 0
         ? $"{Options.MaxInstructions} instructions were retired"

@@ -33,10 +33,17 @@ public enum FlatMode : byte
 }
 
 /// <summary>An image that is part of the start state.</summary>
-/// <param name="Role">What the machine does with it: <c>bios</c> or <c>code</c>.</param>
+/// <param name="Role">What the machine does with it: <c>bios</c>, <c>code</c> or <see cref="InputRole"/>.</param>
 /// <param name="Name">File name for people, without folder.</param>
 /// <param name="Bytes">The content.</param>
-public sealed record MachineImage(string Role, string Name, ReadOnlyMemory<byte> Bytes);
+public sealed record MachineImage(string Role, string Name, ReadOnlyMemory<byte> Bytes)
+{
+    /// <summary>
+    /// A fuzzer's input, from which whoever makes the machine completes its start state (<see cref="MachineVariants.Prepare"/>);
+    /// the machine itself does nothing with it.
+    /// </summary>
+    public const string InputRole = "input";
+}
 
 /// <summary>Everything a run starts from. A value; a trace's header holds it as settings and images.</summary>
 public sealed record MachineOptions
@@ -91,6 +98,12 @@ public sealed record MachineOptions
 
     /// <summary>Retired instructions after which the run ends; 0 for no limit.</summary>
     public ulong MaxInstructions { get; init; }
+
+    /// <summary>
+    /// Whether a user's own userspace answers, through the door, reads behind which there is no device; otherwise they
+    /// float and read all ones.
+    /// </summary>
+    public bool UserAnswers { get; init; }
 
     /// <summary>Images of the start state.</summary>
     public ImmutableArray<MachineImage> Images { get; init; } = [];

@@ -17,6 +17,7 @@ public static class MachineSettings
         new("flat-mode", static o => Name(o.FlatMode), static (o, t) => TryName(t, out FlatMode v) ? o with { FlatMode = v } : null),
         new("load-address", static o => Text(o.LoadAddress), static (o, t) => TryNumber(t, out ulong v) ? o with { LoadAddress = v } : null),
         new("until-serial", static o => o.UntilSerial, static (o, t) => o with { UntilSerial = t }),
+        new("user-answers", static o => o.UserAnswers ? "on" : "off", static (o, t) => t is "on" or "off" ? o with { UserAnswers = t == "on" } : null),
         new("max-instructions", static o => Text(o.MaxInstructions), static (o, t) => TryNumber(t, out ulong v) ? o with { MaxInstructions = v } : null),
     ];
 

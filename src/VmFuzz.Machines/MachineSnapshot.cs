@@ -8,44 +8,44 @@ namespace VmFuzz.Machines;
 internal sealed class MachineSnapshot
 {
     private readonly ProcessorSnapshot _processor;
-    private readonly Part[] _parts;
+    private readonly IStateCopy[] _copies;
 
     public MachineSnapshot(Machine machine)
     {
         _processor = new ProcessorSnapshot(machine.Processor);
-        var parts = new List<Part>();
+        var copies = new List<IStateCopy>();
         foreach (IStateful component in machine.Components.Concat(machine.InnerComponents))
         {
             if (component is not ProcessorState)
             {
-                parts.Add(new Part(component));
+                copies.Add(component is ICopiedState copied ? copied.CopyState() : new FieldsCopy(component));
             }
         }
 
-        _parts = [.. parts];
+        _copies = [.. copies];
     }
 
-    /// <summary>Puts every component back. Devices that were not touched are left alone.</summary>
+    /// <summary>Puts every component back. Those that count their changes and were not touched are left alone.</summary>
     public void Restore(Machine machine)
     {
         _processor.Restore(machine.Processor);
-        foreach (Part part in _parts)
+        foreach (IStateCopy copy in _copies)
         {
-            part.Restore();
+            copy.Restore();
         }
     }
 
-    private sealed class Part
+    private sealed class FieldsCopy : IStateCopy
     {
         private readonly IStateful _component;
-        private readonly Device? _device;
+        private readonly IVersioned? _versioned;
         private readonly byte[] _bytes;
         private ulong _version;
 
-        public Part(IStateful component)
+        public FieldsCopy(IStateful component)
         {
             _component = component;
-            _device = component as Device;
+            _versioned = component as IVersioned;
             int bytes = 0;
             foreach (StateField field in component.Fields)
             {
@@ -61,12 +61,12 @@ internal sealed class MachineSnapshot
                 offset += width;
             }
 
-            _version = _device?.Version ?? 0;
+            _version = _versioned?.Version ?? 0;
         }
 
         public void Restore()
         {
-            if (_device is not null && _device.Version == _version)
+            if (_versioned is not null && _versioned.Version == _version)
             {
                 return;
             }
@@ -80,8 +80,8 @@ internal sealed class MachineSnapshot
                 offset += width;
             }
 
-            _device?.Touch();
-            _version = _device?.Version ?? 0;
+            (_component as Device)?.Touch();
+            _version = _versioned?.Version ?? 0;
         }
     }
 }

@@ -12,6 +12,12 @@ public sealed record MachineVariants
     /// <summary>Instruction rows; null for the default.</summary>
     public InstructionTable? Instructions { get; init; }
 
+    /// <summary>
+    /// Completes the start state of a new machine, before it is what <see cref="Machine.Reset"/> goes back to; null for
+    /// nothing.
+    /// </summary>
+    public Action<Machine>? Prepare { get; init; }
+
     /// <summary>Changes the options of the VM (run path, exit table); null for the product's own.</summary>
     public Func<VmOptions, VmOptions>? Kvm { get; init; }
 }

@@ -120,11 +120,12 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
     /// <returns>False when no slot backs it: the access is MMIO.</returns>
     public bool TryGetPage(ulong address, out PageRef page)
     {
-        List<Slot> slots = _slots;
-        for (int i = 0; i < slots.Count; i++)
+        // The slot that was found last comes first.
+        ReadOnlySpan<Slot> slots = CollectionsMarshal.AsSpan(_slots);
+        for (int i = 0; i < slots.Length; i++)
         {
             int at = i == 0 ? _last : i <= _last ? i - 1 : i;
-            Slot slot = slots[at];
+            ref readonly Slot slot = ref slots[at];
             ulong offset = address - slot.Address;
             if (offset < slot.Bytes)
             {
@@ -255,6 +256,17 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
     /// <inheritdoc/>
     public bool TryRead(Gpa address, Span<byte> destination)
     {
+        if ((int)(address.Value & 0xFFF) + destination.Length <= Gpa.PageSize && destination.Length != 0)
+        {
+            if (!TryGetPage(address.Value, out PageRef only))
+            {
+                return false;
+            }
+
+            new ReadOnlySpan<byte>(only.Host + (address.Value & 0xFFF), destination.Length).CopyTo(destination);
+            return true;
+        }
+
         if (!IsBacked(address.Value, destination.Length, write: false))
         {
             return false;

@@ -57,6 +57,9 @@ public sealed class ReplayInputSource : IInputSource
         return true;
     }
 
+    /// <inheritdoc/>
+    public ulong QuietUntil(int vcpu, ulong retired) => _next.Ended ? ulong.MaxValue : _next.Event.Retired;
+
     private sealed class InputCursor(TraceCursor cursor)
     {
         public TraceEvent Event { get; } = new();

@@ -24,8 +24,11 @@ public static class TraceHeaders
     /// <param name="reader">An opened trace.</param>
     /// <param name="compareOnly">Accept traces of another engine, to compare with them.</param>
     /// <param name="options">The options, when the result is null.</param>
+    /// <param name="knowsInput">
+    /// The caller makes the start state of traces that a fuzzer's input belongs to; others are told to leave them alone.
+    /// </param>
     /// <returns>What is wrong, in one line that says what to do; or null.</returns>
-    public static string? TryOptions(TraceReader reader, bool compareOnly, out MachineOptions options)
+    public static string? TryOptions(TraceReader reader, bool compareOnly, out MachineOptions options, bool knowsInput = false)
     {
         options = new MachineOptions();
         if (reader.Header is not { } header)
@@ -66,7 +69,12 @@ public static class TraceHeaders
                 }
             }
 
-            if (blob.Role is not ("bios" or "code"))
+            if (blob.Role == MachineImage.InputRole && !knowsInput)
+            {
+                return "the run starts from a fuzzer's input, which is not known here; replay it with 'vmfuzz replay'";
+            }
+
+            if (blob.Role is not ("bios" or "code" or MachineImage.InputRole))
             {
                 return $"no machine knows the role '{blob.Role}' of the image {blob.Name}";
             }

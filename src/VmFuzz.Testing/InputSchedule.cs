@@ -118,6 +118,18 @@ public sealed class ScheduledSource : IInputSource
         }
     }
 
+    /// <inheritdoc/>
+    public ulong QuietUntil(int vcpu, ulong retired)
+    {
+        ulong until = ulong.MaxValue;
+        foreach (ScheduledInput input in _left)
+        {
+            until = input.Point is >= InputPoint.Signal and <= InputPoint.BeforeEntry ? Math.Min(until, input.At) : until;
+        }
+
+        return until;
+    }
+
     private bool TryTakeAt(InputPoint point, ulong retired, out Input input)
     {
         for (int i = 0; i < _left.Count && _left[i].At <= retired; i++)

@@ -8,11 +8,40 @@ namespace VmFuzz.Vmx;
 // The list of fields.
 public sealed partial class HostRegisters
 {
-    private const int Scalars = 22;
-    private const int Tables = Scalars + 1;
-    private const int Segments = Tables + 4;
-
+    private const int Segments = (int)Word.IdtrLimit + 1;
     private static readonly ImmutableArray<StateField> StateFields = [.. MakeFields()];
+
+    // The fields of one word, in the order of their numbers; four for each segment register follow.
+    private enum Word
+    {
+        Cr0,
+        Cr3,
+        Cr4,
+        Dr7,
+        Rsp,
+        Rip,
+        RFlags,
+        Efer,
+        Pat,
+        DebugCtl,
+        PerfGlobalCtrl,
+        SysenterCs,
+        SysenterEsp,
+        SysenterEip,
+        KernelGsBase,
+        Star,
+        Lstar,
+        Cstar,
+        Fmask,
+        TscAux,
+        Xss,
+        SpecCtrl,
+        BlockedByMovSs,
+        GdtrBase,
+        GdtrLimit,
+        IdtrBase,
+        IdtrLimit,
+    }
 
     /// <summary>Number of the VCPU, for the component's number.</summary>
     public int Vcpu { get; init; }
@@ -29,18 +58,25 @@ public sealed partial class HostRegisters
     /// <inheritdoc/>
     public void WriteField(int index, ReadOnlySpan<byte> source) => Put(index, BinaryPrimitives.ReadUInt64LittleEndian(source));
 
+    /// <inheritdoc/>
+    public IStateCopy CopyState() => new Copied(this);
+
     private static StateField[] MakeFields()
     {
-        string[] names =
-        [
-            nameof(Cr0), nameof(Cr3), nameof(Cr4), nameof(Dr7), nameof(Rsp), nameof(Rip), nameof(RFlags), nameof(Efer), nameof(Pat), nameof(DebugCtl), nameof(PerfGlobalCtrl), nameof(SysenterCs), nameof(SysenterEsp), nameof(SysenterEip), nameof(KernelGsBase), nameof(Star), nameof(Lstar), nameof(Cstar), nameof(Fmask), nameof(TscAux), nameof(Xss), nameof(SpecCtrl),
-            "BlockedByMovSs", "Gdtr.Base", "Gdtr.Limit", "Idtr.Base", "Idtr.Limit",
-        ];
         StateField[] fields = new StateField[Segments + (8 * 4)];
         for (int i = 0; i < fields.Length; i++)
         {
             int part = i - Segments;
-            string name = part < 0 ? names[i] : $"{(SegmentRegister)(part / 4)}.{(part & 3) switch { 0 => "Base", 1 => "Limit", 2 => "Attributes", _ => "Selector" }}";
+            string name = part < 0
+                ? (Word)i switch
+                {
+                    Word.GdtrBase => "Gdtr.Base",
+                    Word.GdtrLimit => "Gdtr.Limit",
+                    Word.IdtrBase => "Idtr.Base",
+                    Word.IdtrLimit => "Idtr.Limit",
+                    Word word => word.ToString(),
+                }
+                : $"{(SegmentRegister)(part / 4)}.{(part & 3) switch { 0 => "Base", 1 => "Limit", 2 => "Attributes", _ => "Selector" }}";
             fields[i] = new StateField((ushort)(i + 1), name, 8);
         }
 
@@ -49,90 +85,48 @@ public sealed partial class HostRegisters
 
     private ulong Get(int index)
     {
-        if (index >= Segments)
+        if (index < Segments)
         {
-            ref SegmentState segment = ref _segments[(index - Segments) / 4];
-            return ((index - Segments) & 3) switch { 0 => segment.Base, 1 => segment.Limit, 2 => segment.Attributes, _ => segment.Selector };
+            return _words[index];
         }
 
-        return index switch
-        {
-            0 => Cr0,
-            1 => Cr3,
-            2 => Cr4,
-            3 => Dr7,
-            4 => Rsp,
-            5 => Rip,
-            6 => RFlags,
-            7 => Efer,
-            8 => Pat,
-            9 => DebugCtl,
-            10 => PerfGlobalCtrl,
-            11 => SysenterCs,
-            12 => SysenterEsp,
-            13 => SysenterEip,
-            14 => KernelGsBase,
-            15 => Star,
-            16 => Lstar,
-            17 => Cstar,
-            18 => Fmask,
-            19 => TscAux,
-            20 => Xss,
-            21 => SpecCtrl,
-            Scalars => BlockedByMovSs ? 1UL : 0,
-            Tables => Gdtr.Base,
-            Tables + 1 => Gdtr.Limit,
-            Tables + 2 => Idtr.Base,
-            _ => Idtr.Limit,
-        };
+        ref SegmentState segment = ref _segments[(index - Segments) / 4];
+        return ((index - Segments) & 3) switch { 0 => segment.Base, 1 => segment.Limit, 2 => segment.Attributes, _ => segment.Selector };
     }
 
     private void Put(int index, ulong value)
     {
         Version++;
-        if (index >= Segments)
+        if (index < Segments)
         {
-            ref SegmentState segment = ref _segments[(index - Segments) / 4];
-            switch ((index - Segments) & 3)
-            {
-                case 0: segment.Base = value; break;
-                case 1: segment.Limit = (uint)value; break;
-                case 2: segment.Attributes = (uint)value; break;
-                default: segment.Selector = value; break;
-            }
-
+            _words[index] = index == (int)Word.BlockedByMovSs && value != 0 ? 1 : value;
             return;
         }
 
-        switch (index)
+        ref SegmentState segment = ref _segments[(index - Segments) / 4];
+        switch ((index - Segments) & 3)
         {
-            case 0: Cr0 = value; break;
-            case 1: Cr3 = value; break;
-            case 2: Cr4 = value; break;
-            case 3: Dr7 = value; break;
-            case 4: Rsp = value; break;
-            case 5: Rip = value; break;
-            case 6: RFlags = value; break;
-            case 7: Efer = value; break;
-            case 8: Pat = value; break;
-            case 9: DebugCtl = value; break;
-            case 10: PerfGlobalCtrl = value; break;
-            case 11: SysenterCs = value; break;
-            case 12: SysenterEsp = value; break;
-            case 13: SysenterEip = value; break;
-            case 14: KernelGsBase = value; break;
-            case 15: Star = value; break;
-            case 16: Lstar = value; break;
-            case 17: Cstar = value; break;
-            case 18: Fmask = value; break;
-            case 19: TscAux = value; break;
-            case 20: Xss = value; break;
-            case 21: SpecCtrl = value; break;
-            case Scalars: BlockedByMovSs = value != 0; break;
-            case Tables: Gdtr = new TableState { Base = value, Limit = Gdtr.Limit }; break;
-            case Tables + 1: Gdtr = new TableState { Base = Gdtr.Base, Limit = value }; break;
-            case Tables + 2: Idtr = new TableState { Base = value, Limit = Idtr.Limit }; break;
-            default: Idtr = new TableState { Base = Idtr.Base, Limit = value }; break;
+            case 0: segment.Base = value; break;
+            case 1: segment.Limit = (uint)value; break;
+            case 2: segment.Attributes = (uint)value; break;
+            default: segment.Selector = value; break;
+        }
+    }
+
+    private sealed class Copied(HostRegisters registers) : IStateCopy
+    {
+        private readonly ulong[] _words = [.. registers._words];
+        private readonly SegmentState[] _segments = [.. registers._segments];
+        private ulong _version = registers.Version;
+
+        public void Restore()
+        {
+            if (registers.Version != _version)
+            {
+                _words.CopyTo(registers._words, 0);
+                _segments.CopyTo(registers._segments, 0);
+                _version = ++registers.Version;
+            }
         }
     }
 }

@@ -7,111 +7,115 @@ namespace VmFuzz.Vmx;
 /// The registers of the modelled host processor while C# code is in root operation: an exit loads them from the
 /// host-state area; an entry takes from them what the VMCS does not load.
 /// </summary>
-public sealed partial class HostRegisters : IStateful
+public sealed partial class HostRegisters : IStateful, ICopiedState
 {
+    private readonly ulong[] _words = new ulong[Segments];
     private readonly SegmentState[] _segments = new SegmentState[8];
+
+    /// <summary>Creates the registers after a reset, in 64-bit mode.</summary>
+    public HostRegisters()
+    {
+        Cr0 = Arch.Cr0.Pe | Arch.Cr0.Mp | Arch.Cr0.Et | Arch.Cr0.Ne | Arch.Cr0.Wp | Arch.Cr0.Pg;
+        Cr4 = Arch.Cr4.Pae | Arch.Cr4.Vmxe;
+        Dr7 = 0x400;
+        RFlags = Arch.RFlags.Reserved1;
+        Efer = Arch.Efer.Sce | Arch.Efer.Lme | Arch.Efer.Lma | Arch.Efer.Nxe;
+        Pat = 0x0007_0406_0007_0406;
+    }
 
     /// <summary>Moves whenever a register may have changed.</summary>
     internal ulong Version { get; private set; } = 1;
 
     /// <summary>CR0. Reset: protected mode with paging, numeric errors and write protection.</summary>
-    public ulong Cr0 { get; set => Set(ref field, value); } = Arch.Cr0.Pe | Arch.Cr0.Mp | Arch.Cr0.Et | Arch.Cr0.Ne | Arch.Cr0.Wp | Arch.Cr0.Pg;
+    public ulong Cr0 { get => _words[(int)Word.Cr0]; set => Set(Word.Cr0, value); }
 
     /// <summary>CR3.</summary>
-    public ulong Cr3 { get; set => Set(ref field, value); }
+    public ulong Cr3 { get => _words[(int)Word.Cr3]; set => Set(Word.Cr3, value); }
 
     /// <summary>CR4.</summary>
-    public ulong Cr4 { get; set => Set(ref field, value); } = Arch.Cr4.Pae | Arch.Cr4.Vmxe;
+    public ulong Cr4 { get => _words[(int)Word.Cr4]; set => Set(Word.Cr4, value); }
 
     /// <summary>DR7.</summary>
-    public ulong Dr7 { get; set => Set(ref field, value); } = 0x400;
+    public ulong Dr7 { get => _words[(int)Word.Dr7]; set => Set(Word.Dr7, value); }
 
     /// <summary>RSP.</summary>
-    public ulong Rsp { get; set => Set(ref field, value); }
+    public ulong Rsp { get => _words[(int)Word.Rsp]; set => Set(Word.Rsp, value); }
 
     /// <summary>RIP.</summary>
-    public ulong Rip { get; set => Set(ref field, value); }
+    public ulong Rip { get => _words[(int)Word.Rip]; set => Set(Word.Rip, value); }
 
     /// <summary>RFLAGS.</summary>
-    public ulong RFlags { get; set => Set(ref field, value); } = Arch.RFlags.Reserved1;
+    public ulong RFlags { get => _words[(int)Word.RFlags]; set => Set(Word.RFlags, value); }
 
     /// <summary>Whether the instruction before the entry was MOV SS or POP SS (VM-instruction error 26). An exit clears it.</summary>
-    public bool BlockedByMovSs
-    {
-        get;
-        set
-        {
-            Version += field != value ? 1UL : 0;
-            field = value;
-        }
-    }
+    public bool BlockedByMovSs { get => _words[(int)Word.BlockedByMovSs] != 0; set => Set(Word.BlockedByMovSs, value ? 1UL : 0); }
 
     /// <summary>GDTR.</summary>
     public TableState Gdtr
     {
-        get;
+        get => new() { Base = _words[(int)Word.GdtrBase], Limit = _words[(int)Word.GdtrLimit] };
         set
         {
-            Version++;
-            field = value;
+            Set(Word.GdtrBase, value.Base);
+            Set(Word.GdtrLimit, value.Limit);
         }
     }
 
     /// <summary>IDTR.</summary>
     public TableState Idtr
     {
-        get;
+        get => new() { Base = _words[(int)Word.IdtrBase], Limit = _words[(int)Word.IdtrLimit] };
         set
         {
-            Version++;
-            field = value;
+            Set(Word.IdtrBase, value.Base);
+            Set(Word.IdtrLimit, value.Limit);
         }
     }
 
     /// <summary>IA32_EFER.</summary>
-    public ulong Efer { get; set => Set(ref field, value); } = Arch.Efer.Sce | Arch.Efer.Lme | Arch.Efer.Lma | Arch.Efer.Nxe;
+    public ulong Efer { get => _words[(int)Word.Efer]; set => Set(Word.Efer, value); }
 
     /// <summary>IA32_PAT.</summary>
-    public ulong Pat { get; set => Set(ref field, value); } = 0x0007_0406_0007_0406;
+    public ulong Pat { get => _words[(int)Word.Pat]; set => Set(Word.Pat, value); }
 
     /// <summary>IA32_DEBUGCTL.</summary>
-    public ulong DebugCtl { get; set => Set(ref field, value); }
+    public ulong DebugCtl { get => _words[(int)Word.DebugCtl]; set => Set(Word.DebugCtl, value); }
 
     /// <summary>IA32_PERF_GLOBAL_CTRL.</summary>
-    public ulong PerfGlobalCtrl { get; set => Set(ref field, value); }
+    public ulong PerfGlobalCtrl { get => _words[(int)Word.PerfGlobalCtrl]; set => Set(Word.PerfGlobalCtrl, value); }
 
     /// <summary>IA32_SYSENTER_CS.</summary>
-    public ulong SysenterCs { get; set => Set(ref field, value); }
+    public ulong SysenterCs { get => _words[(int)Word.SysenterCs]; set => Set(Word.SysenterCs, value); }
 
     /// <summary>IA32_SYSENTER_ESP.</summary>
-    public ulong SysenterEsp { get; set => Set(ref field, value); }
+    public ulong SysenterEsp { get => _words[(int)Word.SysenterEsp]; set => Set(Word.SysenterEsp, value); }
 
     /// <summary>IA32_SYSENTER_EIP.</summary>
-    public ulong SysenterEip { get; set => Set(ref field, value); }
+    public ulong SysenterEip { get => _words[(int)Word.SysenterEip]; set => Set(Word.SysenterEip, value); }
 
     /// <summary>IA32_KERNEL_GS_BASE, when an MSR-load area set it.</summary>
-    public ulong KernelGsBase { get; set => Set(ref field, value); }
+    public ulong KernelGsBase { get => _words[(int)Word.KernelGsBase]; set => Set(Word.KernelGsBase, value); }
 
     /// <summary>IA32_STAR.</summary>
-    public ulong Star { get; set => Set(ref field, value); }
+    public ulong Star { get => _words[(int)Word.Star]; set => Set(Word.Star, value); }
 
     /// <summary>IA32_LSTAR.</summary>
-    public ulong Lstar { get; set => Set(ref field, value); }
+    public ulong Lstar { get => _words[(int)Word.Lstar]; set => Set(Word.Lstar, value); }
 
     /// <summary>IA32_CSTAR.</summary>
-    public ulong Cstar { get; set => Set(ref field, value); }
+    public ulong Cstar { get => _words[(int)Word.Cstar]; set => Set(Word.Cstar, value); }
 
     /// <summary>IA32_FMASK.</summary>
-    public ulong Fmask { get; set => Set(ref field, value); }
+    public ulong Fmask { get => _words[(int)Word.Fmask]; set => Set(Word.Fmask, value); }
 
     /// <summary>IA32_TSC_AUX.</summary>
-    public ulong TscAux { get; set => Set(ref field, value); }
+    public ulong TscAux { get => _words[(int)Word.TscAux]; set => Set(Word.TscAux, value); }
 
     /// <summary>IA32_XSS.</summary>
-    public ulong Xss { get; set => Set(ref field, value); }
+    public ulong Xss { get => _words[(int)Word.Xss]; set => Set(Word.Xss, value); }
 
     /// <summary>IA32_SPEC_CTRL.</summary>
-    public ulong SpecCtrl { get; set => Set(ref field, value); }
+    public ulong SpecCtrl { get => _words[(int)Word.SpecCtrl]; set => Set(Word.SpecCtrl, value); }
 
     /// <summary>A segment register. Who takes the reference may write through it, at once.</summary>
     public ref SegmentState Segment(SegmentRegister register)
@@ -145,11 +149,11 @@ public sealed partial class HostRegisters : IStateful
         }
     }
 
-    private void Set(ref ulong register, ulong value)
+    private void Set(Word register, ulong value)
     {
-        if (register != value)
+        if (_words[(int)register] != value)
         {
-            register = value;
+            _words[(int)register] = value;
             Version++;
         }
     }

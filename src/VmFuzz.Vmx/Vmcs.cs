@@ -13,14 +13,15 @@ namespace VmFuzz.Vmx;
 /// The indexer is the implementation's own access: no existence or access-type checks; values are cut to the field's
 /// width. VMREAD and VMWRITE are <see cref="VmxUnit.VmRead"/> and <see cref="VmxUnit.VmWrite"/>.
 /// </remarks>
-public sealed unsafe class Vmcs : IStateful, IDisposable
+public sealed unsafe partial class Vmcs : IStateful, ICopiedState, IDisposable
 {
     internal const int DirtyWords = VmcsFieldInfo.SlotCount / 64;
 
-    // Behind the values: the dirty words, the touched words, and a bit for each dirty word that is not 0, and
-    // the same for the touched ones.
-    private const int DirtySummary = VmcsFieldInfo.SlotCount + (2 * DirtyWords);
+    // Behind the values: the words of dirty, touched and moved bits, and for each of the three a word with a bit for
+    // each of its words that is not 0.
+    private const int DirtySummary = VmcsFieldInfo.SlotCount + (3 * DirtyWords);
     private const int TouchedSummary = DirtySummary + 1;
+    private const int MovedSummary = DirtySummary + 2;
     private const ushort LaunchedId = 0xF000;
 
     private static readonly ImmutableArray<StateField> StateFields = [.. MakeFields()];
@@ -33,7 +34,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     public Vmcs(int vcpu = 0)
     {
         _vcpu = vcpu;
-        _values = (ulong*)NativeMemory.AllocZeroed((TouchedSummary + 1) * sizeof(ulong));
+        _values = (ulong*)NativeMemory.AllocZeroed((MovedSummary + 1) * sizeof(ulong));
         MarkAllDirty();
     }
 
@@ -46,8 +47,16 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     /// <summary>Moves whenever a host-state field changes.</summary>
     internal ulong HostVersion { get; private set; } = 1;
 
+    /// <summary>
+    /// Moves whenever a guest-state field changes, but for those that nearly every exit changes (<see cref="IsRestless"/>).
+    /// </summary>
+    internal ulong GuestVersion { get; private set; } = 1;
+
     /// <summary>Version of the host's registers at the last entry whose checks all held.</summary>
     internal ulong CheckedHostVersion { get; set; }
+
+    /// <summary>GUEST_RFLAGS at that entry.</summary>
+    internal ulong CheckedFlags { get; set; }
 
     /// <summary>A field, raw.</summary>
     public ulong this[VmcsField field]
@@ -67,9 +76,19 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
                 AddDirty(slot >> 6, 1UL << (slot & 63));
                 ControlsVersion += ((uint)field & 0xC00) == 0 ? 1UL : 0;
                 HostVersion += ((uint)field & 0xC00) == 0xC00 ? 1UL : 0;
+                GuestVersion += ((uint)field & 0xC00) == 0x800 && !IsRestless(field) ? 1UL : 0;
             }
         }
     }
+
+    /// <summary>Guest state that execution alone changes: RSP, RIP, RFLAGS, blocking, activity, pending debug exceptions.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static bool IsRestless(VmcsField field) =>
+        field is VmcsField.GuestRsp or VmcsField.GuestRip or VmcsField.GuestRflags or VmcsField.GuestPendingDebug
+            or VmcsField.GuestInterruptibility or VmcsField.GuestActivity;
+
+    /// <summary>Guest state was stored into the slots.</summary>
+    internal void MoveGuestVersion() => GuestVersion++;
 
     /// <summary>Whether all bits of a mask are set in a field.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -106,7 +125,10 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     /// <summary>One word of dirty bits: fields changed since <see cref="ClearDirty"/>.</summary>
     internal ulong Dirty(int word) => _values[VmcsFieldInfo.SlotCount + word];
 
-    /// <summary>The fields are checked. What was dirty stays known as touched until somebody takes it.</summary>
+    /// <summary>
+    /// The fields are checked. What was dirty stays known as touched until somebody takes it, and as moved until a copy
+    /// is restored.
+    /// </summary>
     internal void ClearDirty()
     {
         ulong* dirty = _values + VmcsFieldInfo.SlotCount;
@@ -114,10 +136,12 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
         {
             int i = System.Numerics.BitOperations.TrailingZeroCount(words);
             dirty[DirtyWords + i] |= dirty[i];
+            dirty[(2 * DirtyWords) + i] |= dirty[i];
             dirty[i] = 0;
         }
 
         _values[TouchedSummary] |= _values[DirtySummary];
+        _values[MovedSummary] |= _values[DirtySummary];
         _values[DirtySummary] = 0;
     }
 
@@ -155,6 +179,57 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
     /// <summary>The value of a field by its index in <see cref="Fields"/>.</summary>
     public ulong ReadWord(int index) => index == 0 ? Launched ? 1UL : 0 : _values[VmcsFieldInfo.SlotOfIndex(index - 1)];
 
+    /// <summary>Words that <see cref="CopyGuestArea"/> gives.</summary>
+    public const int GuestAreaWords = 4 * 64;
+
+    // The first slot of the guest-state area of each width.
+    private static readonly ImmutableArray<int> GuestSlots =
+    [
+        VmcsFieldInfo.Slot(VmcsField.GuestEsSelector) & ~63,
+        VmcsFieldInfo.Slot(VmcsField.GuestPat) & ~63,
+        VmcsFieldInfo.Slot(VmcsField.GuestEsLimit) & ~63,
+        VmcsFieldInfo.Slot(VmcsField.GuestCr0) & ~63,
+    ];
+
+    /// <summary>Copies the guest-state area, a word for each place; <see cref="GuestFieldAt"/> says which field a word is.</summary>
+    /// <param name="to">Receives <see cref="GuestAreaWords"/> words.</param>
+    public void CopyGuestArea(Span<ulong> to)
+    {
+        for (int i = 0; i < 4; i++)
+        {
+            new ReadOnlySpan<ulong>(_values + GuestSlots[i], 64).CopyTo(to.Slice(i * 64, 64));
+        }
+    }
+
+    /// <summary>Finds the first word of the guest-state area, from a place on, that differs from a copy.</summary>
+    /// <param name="copy">From <see cref="CopyGuestArea"/>.</param>
+    /// <param name="from">Place to start at.</param>
+    /// <returns>The place, or -1.</returns>
+    public int FirstGuestDifference(ReadOnlySpan<ulong> copy, int from = 0)
+    {
+        for (int i = from >> 6; i < 4; i++)
+        {
+            int start = Math.Max(from - (i * 64), 0);
+            ReadOnlySpan<ulong> now = new(_values + GuestSlots[i] + start, 64 - start);
+            int same = now.CommonPrefixLength(copy.Slice((i * 64) + start, 64 - start));
+            if (same != now.Length)
+            {
+                return (i * 64) + start + same;
+            }
+        }
+
+        return -1;
+    }
+
+    /// <summary>The field of a word of the guest-state area.</summary>
+    /// <param name="word">0 to <see cref="GuestAreaWords"/> - 1.</param>
+    /// <returns>Null where there is none.</returns>
+    public static VmcsField? GuestFieldAt(int word)
+    {
+        int index = VmcsFieldInfo.IndexOfSlot(GuestSlots[word >> 6] + (word & 63));
+        return index < 0 ? null : VmcsFieldInfo.All[index].Field;
+    }
+
     /// <summary>Makes the next entry evaluate every check.</summary>
     public void MarkAllDirty()
     {
@@ -162,6 +237,7 @@ public sealed unsafe class Vmcs : IStateful, IDisposable
         _values[DirtySummary] = (1UL << DirtyWords) - 1;
         ControlsVersion++;
         HostVersion++;
+        GuestVersion++;
     }
 
     /// <summary>Copies every field and the launch state.</summary>

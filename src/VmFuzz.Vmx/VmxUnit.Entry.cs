@@ -170,83 +170,6 @@ public sealed unsafe partial class VmxUnit
         return typeFine && levelsFine && flagsFine && (pointer & 0xF80) == 0 && (pointer & capabilities.PhysicalReserved) == 0;
     }
 
-    // SDM "Loading Guest State".
-    private void LoadGuest()
-    {
-        CpuState* s = _state;
-        Vmcs v = _vmcs;
-        uint entry = (uint)v[VmcsField.EntryControls];
-        bool longMode = (entry & EntryControls.Ia32eModeGuest) != 0;
-        s->Cr0 = (v[VmcsField.GuestCr0] & ~Cr0Kept) | (Host.Cr0 & Cr0Kept);
-        s->Cr3 = v[VmcsField.GuestCr3];
-        s->Cr4 = v[VmcsField.GuestCr4];
-        if ((entry & EntryControls.LoadDebugControls) != 0)
-        {
-            s->Dr7 = (v[VmcsField.GuestDr7] & 0xFFFF_2FFF & ~0x1000UL) | 0x400;
-            s->DebugCtl = v[VmcsField.GuestDebugCtl];
-        }
-        else
-        {
-            s->Dr7 = Host.Dr7;
-            s->DebugCtl = Host.DebugCtl;
-        }
-
-        s->SysenterCs = v[VmcsField.GuestSysenterCs];
-        s->SysenterEsp = v[VmcsField.GuestSysenterEsp];
-        s->SysenterEip = v[VmcsField.GuestSysenterEip];
-        if ((entry & EntryControls.LoadEfer) != 0)
-        {
-            s->Efer = v[VmcsField.GuestEfer];
-        }
-        else
-        {
-            ulong efer = Host.Efer & ~Efer.Lma;
-            if ((s->Cr0 & Cr0.Pg) != 0)
-            {
-                efer &= ~Efer.Lme;
-            }
-
-            s->Efer = efer | (longMode ? Efer.Lma | Efer.Lme : 0);
-        }
-
-        s->Pat = (entry & EntryControls.LoadPat) != 0 ? v[VmcsField.GuestPat] : Host.Pat;
-        ulong* slots = v.Slots;
-        int selector = VmcsFieldInfo.Slot(VmcsField.GuestEsSelector);
-        int limit = VmcsFieldInfo.Slot(VmcsField.GuestEsLimit);
-        int rights = VmcsFieldInfo.Slot(VmcsField.GuestEsAccessRights);
-        int segmentBase = VmcsFieldInfo.Slot(VmcsField.GuestEsBase);
-        SegmentState* segment = &s->Es;
-        for (int i = 0; i < 8; i++)
-        {
-            segment[i].Selector = slots[selector + i];
-            segment[i].Base = slots[segmentBase + i];
-            segment[i].Limit = (uint)slots[limit + i];
-            segment[i].Attributes = (uint)slots[rights + i];
-        }
-
-        s->Gdtr.Base = v[VmcsField.GuestGdtrBase];
-        s->Gdtr.Limit = v[VmcsField.GuestGdtrLimit];
-        s->Idtr.Base = v[VmcsField.GuestIdtrBase];
-        s->Idtr.Limit = v[VmcsField.GuestIdtrLimit];
-        s->Gpr[(int)Gpr.Rsp] = v[VmcsField.GuestRsp];
-        s->Gpr[CpuState.RipSlot] = v[VmcsField.GuestRip];
-        _cpu.RFlagsValue = v[VmcsField.GuestRflags];
-        s->Interruptibility = v[VmcsField.GuestInterruptibility];
-        s->Activity = v[VmcsField.GuestActivity];
-        s->PendingDebug = v[VmcsField.GuestPendingDebug];
-        bool pae = (s->Cr0 & Cr0.Pg) != 0 && (s->Cr4 & Cr4.Pae) != 0 && !longMode;
-        if (pae)
-        {
-            bool ept = (SecondaryOf(v) & SecondaryControls.EnableEpt) != 0;
-            for (int i = 0; i < 4; i++)
-            {
-                s->Pdpte[i] = ept
-                    ? v[VmcsField.GuestPdpte0 + (uint)(2 * i)]
-                    : ReadWord((s->Cr3 & 0xFFFF_FFE0) + (ulong)(8 * i));
-            }
-        }
-    }
-
     // DEVIATION: translations are dropped where the SDM lets a processor keep them (another CR3, VPID or EPT pointer);
     // with "enable VPID" 0 every entry drops them, as the SDM requires.
     private void PrepareTranslations()
@@ -288,14 +211,21 @@ public sealed unsafe partial class VmxUnit
         }
 
         s->Activity = 0;
+        bool movSs = (s->Interruptibility & InterruptibilityState.BlockingByMovSs) != 0;
         GuestEvent injected = new(info.Vector, (EventType)info.Type, info.ErrorCodeValid, error, length);
         if (!_cpu.DeliverEvent(injected, injected: true))
         {
             return false;
         }
 
-        // The instruction that an exit during its delivery had interrupted is complete now.
-        if (info.Type is InterruptionType.SoftwareInterrupt or InterruptionType.SoftwareException or InterruptionType.PrivilegedSoftwareException)
+        // SDM "Delivery of Pending Debug Exceptions after VM Entry": most injected events take them away.
+        if (!movSs || info.Type is not (InterruptionType.SoftwareInterrupt or InterruptionType.SoftwareException))
+        {
+            s->PendingDebug = 0;
+        }
+
+        // The instruction that an exit during its delivery had interrupted is complete now, unless a fault came instead.
+        if (!_cpu.DeliveredAnother && info.Type is InterruptionType.SoftwareInterrupt or InterruptionType.SoftwareException or InterruptionType.PrivilegedSoftwareException)
         {
             _cpu.RetireEmulated(1);
         }

@@ -81,7 +81,7 @@ public sealed unsafe partial class VmxUnit
     }
 
     // SDM "Saving RIP, RSP, RFLAGS, and SSP": 1, or during a delivery what the saved image would have had.
-    private SavedRf RfOfAccess => Vectoring is { Type: not EventType.HardwareException } ? SavedRf.Keep : SavedRf.Set;
+    private SavedRf RfOfAccess => Vectoring is not { } delivered || _cpu.PushesRf(delivered) ? SavedRf.Set : SavedRf.Clear;
 
     /// <summary>Walks the EPT paging structures of a pointer without faults, exits or flag updates (for tools and tests).</summary>
     /// <returns>False when the address is not mapped for a read.</returns>
@@ -101,7 +101,7 @@ public sealed unsafe partial class VmxUnit
         rights = EptRights;
         ulong table = _eptRoot;
         ulong needed = access switch { AccessKind.Read => EptRead, AccessKind.Write => EptWrite, _ => EptExecute };
-        Span<ulong> visited = stackalloc ulong[5];
+        VisitedEntries visited = default;
         if (gpa >> (12 + (9 * _eptLevels)) != 0)
         {
             rights = 0;
@@ -200,4 +200,11 @@ public sealed unsafe partial class VmxUnit
     private ulong ReadEptEntry(ulong at) => _cpu.Memory.TryGetPage(at, out PageRef page)
         ? *(ulong*)(page.Host + (at & 0xFFF))
         : ulong.MaxValue;
+
+    // Addresses of the entries of a walk, by level. No stack allocation: the JIT would leave the walk out of its tiers.
+    [System.Runtime.CompilerServices.InlineArray(5)]
+    private struct VisitedEntries
+    {
+        private ulong _first;
+    }
 }

@@ -22,7 +22,6 @@ public sealed unsafe partial class VmxUnit
             case SensitiveInstruction.Getsec: (reason, exits) = (ExitReason.Getsec, true); break;
             case SensitiveInstruction.Invd: (reason, exits) = (ExitReason.Invd, true); break;
             case SensitiveInstruction.Xsetbv: (reason, exits) = (ExitReason.Xsetbv, true); break;
-            case SensitiveInstruction.Rsm: (reason, exits) = (ExitReason.Rsm, true); break;
             case SensitiveInstruction.Vmcall: (reason, exits) = (ExitReason.Vmcall, true); break;
             case SensitiveInstruction.Vmclear: (reason, exits) = (ExitReason.Vmclear, true); break;
             case SensitiveInstruction.Vmlaunch: (reason, exits) = (ExitReason.Vmlaunch, true); break;

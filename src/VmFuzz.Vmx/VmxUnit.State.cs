@@ -5,7 +5,7 @@ using VmFuzz.Arch;
 namespace VmFuzz.Vmx;
 
 // VMX state outside the VMCS. The VMCS and the host's registers are components of their own.
-public sealed unsafe partial class VmxUnit : IStateful
+public sealed unsafe partial class VmxUnit : IStateful, ICopiedState
 {
     private static readonly ImmutableArray<StateField> UnitFields =
     [
@@ -52,6 +52,33 @@ public sealed unsafe partial class VmxUnit : IStateful
             case 2: InGuest = value != 0; break;
             case 3: _pendingMtf = value != 0; break;
             default: Abort = (VmxAbort)(uint)value; break;
+        }
+    }
+
+    /// <inheritdoc/>
+    public IStateCopy CopyState() => new Copied(this);
+
+    private sealed class Copied(VmxUnit unit) : IStateCopy
+    {
+        private readonly ulong _vmxon = unit.VmxonPointer;
+        private readonly ulong _current = unit.CurrentPointer;
+        private readonly bool _inGuest = unit.InGuest;
+        private readonly bool _pendingMtf = unit._pendingMtf;
+        private readonly VmxAbort _abort = unit.Abort;
+
+        public void Restore()
+        {
+            if (unit.CurrentPointer != _current)
+            {
+                // Checks look at the pointer too.
+                unit._vmcs.MarkAllDirty();
+            }
+
+            unit.VmxonPointer = _vmxon;
+            unit.CurrentPointer = _current;
+            unit.InGuest = _inGuest;
+            unit._pendingMtf = _pendingMtf;
+            unit.Abort = _abort;
         }
     }
 

@@ -25,6 +25,16 @@ internal static class Assemblies
             .Select(static path => Path.GetDirectoryName(path)!)
             .Order(StringComparer.Ordinal);
 
+    /// <summary>Names of the hosts' assemblies: the projects in the folder <c>fuzz</c> that the solution holds.</summary>
+    public static IEnumerable<string> Hosts()
+    {
+        string solution = File.ReadAllText(Path.Combine(Root, "VmFuzz.sln"));
+        return Directory.EnumerateFiles(Path.Combine(Root, "fuzz"), "*.csproj", SearchOption.AllDirectories)
+            .Select(static path => Path.GetFileName(path))
+            .Where(name => solution.Contains(name, StringComparison.Ordinal))
+            .Select(static name => Path.GetFileNameWithoutExtension(name));
+    }
+
     private static string FindRoot()
     {
         for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)

@@ -31,12 +31,21 @@ internal sealed record Layer(string Name, ImmutableArray<string> Projects, Immut
         new("VmFuzz.Coverage", [], ["Mono.Cecil"]),
         new("VmFuzz.Fuzzing", ["VmFuzz.Replay", "VmFuzz.Coverage", .. Replay], ["Iced"]),
         new("VmFuzz.Testing", Testing, ["FsCheck", "FSharp.Core", "Iced"]),
-        new("vmfuzz", ["VmFuzz.Testing", .. Testing], ["Iced", "Spectre.Console", "System.CommandLine"], Ambient: true),
+        new("vmfuzz", ["VmFuzz.Testing", "VmFuzz.Fuzzing", "VmFuzz.Coverage", .. Testing], ["Iced", "Spectre.Console", "System.CommandLine"], Ambient: true),
+        new("VmFuzz.Fuzz.Common", ["VmFuzz.Fuzzing", "VmFuzz.Coverage"], [], Ambient: true),
+        new("VmFuzz.Fuzz.Afl", ["VmFuzz.Fuzz.Common", "VmFuzz.Coverage"], [], Ambient: true),
+        new("VmFuzz.Fuzz.LibFuzzer", ["VmFuzz.Fuzz.Common", "VmFuzz.Fuzzing"], ["System.IO.Hashing"], Ambient: true),
+    ];
+
+    /// <summary>Assemblies beside the product that the laws hold for too: plug-ins that stand for a user's.</summary>
+    public static readonly ImmutableArray<Layer> Beside =
+    [
+        new("VmFuzz.Bugs", ["VmFuzz.Coverage", "VmFuzz.Fuzzing", "VmFuzz.Replay", .. Replay], ["Iced"], Ambient: true),
     ];
 
     /// <summary>The layer of an assembly.</summary>
     public static Layer Of(AssemblyDefinition assembly) =>
-        All.FirstOrDefault(layer => layer.Name == assembly.Name.Name)
+        All.Concat(Beside).FirstOrDefault(layer => layer.Name == assembly.Name.Name)
         ?? throw new InvalidOperationException($"{assembly.Name.Name} has no row in Layer.All.");
 }
 

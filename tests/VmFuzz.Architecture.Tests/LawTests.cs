@@ -10,7 +10,7 @@ public sealed class LawTests
         var pairs = new TheoryData<string, string>();
         foreach (Law law in Law.All)
         {
-            foreach (Layer layer in Layer.All)
+            foreach (Layer layer in Layer.All.Concat(Layer.Beside))
             {
                 pairs.Add(law.Id, layer.Name);
             }
@@ -31,7 +31,7 @@ public sealed class LawTests
     [Fact]
     public void Layers_AgainstTheFolder_NameEveryProject()
     {
-        string[] folders = [.. Assemblies.Projects().Select(static folder => Path.GetFileName(folder)!)];
+        string[] folders = [.. Assemblies.Projects().Select(static folder => Path.GetFileName(folder)!).Concat(Assemblies.Hosts()).Order(StringComparer.Ordinal)];
         string[] rows = [.. Layer.All.Select(static layer => layer.Name == "vmfuzz" ? "VmFuzz.Cli" : layer.Name).Order(StringComparer.Ordinal)];
         Assert.Equal(rows, folders);
     }

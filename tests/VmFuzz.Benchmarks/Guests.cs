@@ -21,6 +21,19 @@ internal static class Guests
         return code;
     }
 
+    // cpuid, a number of times / hlt
+    public static byte[] CpuidRow(int count)
+    {
+        byte[] code = new byte[(2 * count) + 1];
+        for (int i = 0; i < count; i++)
+        {
+            (code[2 * i], code[(2 * i) + 1]) = (0x0F, 0xA2);
+        }
+
+        code[^1] = 0xF4;
+        return code;
+    }
+
     // mov rsi, n / again: out 0xed, al / dec rsi / jnz again / hlt
     public static byte[] OutLoop(uint count)
     {
@@ -50,6 +63,8 @@ internal sealed class NoInputs : IInputSource
 
     public ulong NextDue(int vcpu, ulong retired) => ulong.MaxValue;
 
+    public ulong QuietUntil(int vcpu, ulong retired) => ulong.MaxValue;
+
     public bool TryTake(InputPoint point, in Position at, out Input input)
     {
         input = default;
@@ -59,19 +74,44 @@ internal sealed class NoInputs : IInputSource
 
 internal static class Resets
 {
-    public static Func<long> Create()
+    private const int Count = 100_000;
+
+    /// <summary>Resets of a machine that ran once, with a number of dirty pages each time.</summary>
+    public static Func<long> Create(Accelerator accelerator, int pages)
     {
         // mov [0x30000], eax / out 0xf4, al
         byte[] code = [0x89, 0x04, 0x25, 0x00, 0x00, 0x03, 0x00, 0xE6, 0xF4];
-        Machine machine = Machine.Create(Guests.Options(code, Accelerator.Bare), NoInputs.Instance);
+        Machine machine = Machine.Create(Guests.Options(code, accelerator), NoInputs.Instance);
         machine.Run();
         return () =>
         {
-            const int Count = 100_000;
             for (int i = 0; i < Count; i++)
             {
-                machine.Memory.PrepareWrite(0x30);
+                for (int page = 0; page < pages; page++)
+                {
+                    machine.Memory.PrepareWrite(0x30 + page);
+                }
+
                 machine.Reset();
+            }
+
+            return Count;
+        };
+    }
+
+    /// <summary>One case of a fuzzer: a reset, 8 CPUID exits, an exit by HLT.</summary>
+    public static Func<long> Cases()
+    {
+        Machine machine = Machine.Create(Guests.Options(Guests.CpuidRow(8), Accelerator.Kvm), NoInputs.Instance);
+        return () =>
+        {
+            for (int i = 0; i < Count; i++)
+            {
+                machine.Reset();
+                if (machine.Kvm!.Vcpu.Run() != 0)
+                {
+                    throw new InvalidOperationException("the guest did not halt");
+                }
             }
 
             return Count;

@@ -4,32 +4,54 @@ using VmFuzz.Coverage;
 using VmFuzz.Fuzzing;
 using VmFuzz.Machines;
 
-// dotnet run -c Release --project tests/VmFuzz.Benchmarks [-- ROUNDS [PART OF A NAME]]
-string part = args.Length > 1 ? args[1] : "";
+// dotnet run -c Release --project tests/VmFuzz.Benchmarks [-- ROUNDS [PART OF A NAME]...]
+// dotnet run -c Release --project tests/VmFuzz.Benchmarks -- drivers [SECONDS [TARGET]...]
+if (args is ["drivers", ..])
+{
+    int seconds = args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 20;
+    foreach (string target in args.Length > 2 ? args[2..] : ["exit-handlers"])
+    {
+        DriverRace.Run(target, seconds, ["built-in", "afl", "libfuzzer"]);
+    }
+
+    return;
+}
+
 int rounds = args.Length > 0 ? int.Parse(args[0], CultureInfo.InvariantCulture) : 9;
 const ulong Exits = CpuidLoop.Exits;
+const string Plain = "exit + handler + checked entry";
 
-Harness.Run(
+Case[] cases =
 [
-    new Case("exit + handler + checked entry", "CPUID exit", static () => CpuidLoop.Run(level: null), 150),
-    new Case("the same, recorded", "CPUID exit", static () => CpuidLoop.Run(level: 1)),
-    new Case("the same, recorded, level 0", "CPUID exit", static () => CpuidLoop.Run(level: 0)),
-    new Case("the same, replayed", "CPUID exit", Replays.Create(Exits)),
-    new Case("the same, with probes", "CPUID exit", CpuidLoop.Probed(ProbeKind.Block)),
-    new Case("the same, with probes for pairs", "CPUID exit", CpuidLoop.Probed(ProbeKind.Pair)),
-    new Case("merge of a map of 16 Ki", "merge", CpuidLoop.Scan()),
-    new Case("campaign overhead, exit handlers", "execution", Campaigns.Create(FuzzTarget.ExitHandlers, FuzzMode.Full), 3000),
-    new Case("campaign overhead, VMCS entries", "execution", Campaigns.Create(FuzzTarget.VmcsEntry, FuzzMode.Full), 3000),
-    new Case("campaign overhead, guest code", "execution", Campaigns.Create(FuzzTarget.GuestCode, FuzzMode.Full), 3000),
-    new Case("campaign overhead, bytes only", "execution", Campaigns.Create(FuzzTarget.ExitHandlers, FuzzMode.Coverage)),
+    new Case(Plain, "CPUID exit", static () => CpuidLoop.Run(level: null), 150),
+    new Case("the same, recorded", "CPUID exit", static () => CpuidLoop.Run(level: 1), Base: Plain),
+    new Case("the same, recorded, level 0", "CPUID exit", static () => CpuidLoop.Run(level: 0), Base: Plain),
+    new Case("the same, replayed", "CPUID exit", Prepared(static () => Replays.Create(Exits)), Base: Plain),
+    new Case("the same, with probes", "CPUID exit", Prepared(static () => CpuidLoop.Probed(ProbeKind.Block)), Base: Plain),
+    new Case("the same, with probes for pairs", "CPUID exit", Prepared(static () => CpuidLoop.Probed(ProbeKind.Pair)), Base: Plain),
+    new Case("merge of a map of 16 Ki", "merge", Prepared(static () => CpuidLoop.Scan())),
+    new Case("campaign overhead, exit handlers", "execution", Prepared(static () => Campaigns.Create(FuzzTarget.ExitHandlers, FuzzMode.Full)), 3000),
+    new Case("campaign overhead, VMCS entries", "execution", Prepared(static () => Campaigns.Create(FuzzTarget.VmcsEntry, FuzzMode.Full)), 3000),
+    new Case("campaign overhead, guest code", "execution", Prepared(static () => Campaigns.Create(FuzzTarget.GuestCode, FuzzMode.Full)), 3000),
+    new Case("campaign overhead, bytes only", "execution", Prepared(static () => Campaigns.Create(FuzzTarget.ExitHandlers, FuzzMode.Coverage))),
     new Case("userspace exit, floating port", "OUT exit", RunOut),
-    new Case("reset, one dirty page", "reset", Resets.Create(), 1000),
+    new Case("reset, one dirty page", "reset", Prepared(static () => Resets.Create(Accelerator.Bare, 1)), 1000),
+    new Case("kvm reset, clean", "reset", Prepared(static () => Resets.Create(Accelerator.Kvm, 0)), 500),
+    new Case("kvm reset, one dirty page", "reset", Prepared(static () => Resets.Create(Accelerator.Kvm, 1)), 1000),
+    new Case("kvm reset + 8 CPUID exits + HLT", "case", Prepared(static () => Resets.Cases()), 10_000),
     new Case("tier 0, arithmetic loop", "instruction", () => RunLoop(Accelerator.Bare)),
     new Case("tier 0 under kvm", "instruction", () => RunLoop(Accelerator.Kvm)),
     new Case("reference microcode", "instruction", () => RunLoop(Accelerator.Bare, reference: true)),
-],
-rounds,
-part);
+];
+string[] wanted = args.Length > 1 ? args[1..] : [""];
+Harness.Run([.. cases.Where(c => wanted.Any(w => c.Name.Contains(w, StringComparison.Ordinal)))], rounds);
+
+// Prepared at its first run: rows that are not wanted cost nothing.
+static Func<long> Prepared(Func<Func<long>> make)
+{
+    Func<long>? run = null;
+    return () => (run ??= make())();
+}
 
 static long RunOut()
 {

@@ -11,10 +11,13 @@ public sealed class ProbedSelf
     public ProbedSelf()
     {
         Block = Load(new InstrumentOptions());
+        All = Load(new InstrumentOptions { AllBlocks = true });
         Pair = Load(new InstrumentOptions { Kind = ProbeKind.Pair, PairBits = 12 });
     }
 
     internal CoverageLoader Block { get; }
+
+    internal CoverageLoader All { get; }
 
     internal CoverageLoader Pair { get; }
 
@@ -37,7 +40,7 @@ public sealed class InstrumenterTests(ProbedSelf probed) : IClassFixture<ProbedS
     public void Sample_WithProbes_BehavesTheSame(string name)
     {
         var plain = typeof(Samples).GetMethod(name)!.CreateDelegate<Func<byte[], byte[]>>();
-        foreach (CoverageLoader loader in new[] { probed.Block, probed.Pair })
+        foreach (CoverageLoader loader in new[] { probed.Block, probed.All, probed.Pair })
         {
             Func<byte[], byte[]> entry = Bind(loader, name);
             foreach (byte[] input in Inputs)
@@ -52,7 +55,7 @@ public sealed class InstrumenterTests(ProbedSelf probed) : IClassFixture<ProbedS
     [Fact]
     public void Branch_BothWays_GivesDifferentMaps()
     {
-        foreach (CoverageLoader loader in new[] { probed.Block, probed.Pair })
+        foreach (CoverageLoader loader in new[] { probed.Block, probed.All, probed.Pair })
         {
             ulong[] hashes = [HashOf(loader, nameof(Samples.Branch), []), HashOf(loader, nameof(Samples.Branch), [3]), HashOf(loader, nameof(Samples.Branch), [30])];
             Assert.Equal(3, hashes.Distinct().Count());
@@ -63,11 +66,11 @@ public sealed class InstrumenterTests(ProbedSelf probed) : IClassFixture<ProbedS
     [Fact]
     public void Blocks_OfStraightCode_AreHitOnceAndInOrder()
     {
-        Func<byte[], byte[]> entry = Bind(probed.Block, nameof(Samples.Order));
+        Func<byte[], byte[]> entry = Bind(probed.All, nameof(Samples.Order));
         CoverageMap.Clear();
         byte[] steps = entry([]);
         Assert.Equal([1, 2, 4], steps); // The condition after the first step is a block of its own.
-        ProbeMethod method = Method(nameof(Samples.Order));
+        ProbeMethod method = Method(probed.All, nameof(Samples.Order));
         Assert.Equal(method.Offsets.Order(), method.Offsets);
         Assert.Equal(0, method.Offsets[0]);
         for (int i = 0; i < method.Offsets.Length; i++)
@@ -79,12 +82,23 @@ public sealed class InstrumenterTests(ProbedSelf probed) : IClassFixture<ProbedS
     }
 
     [Fact]
+    public void Blocks_ThatOthersTellOf_HaveNoProbe()
+    {
+        ProbeMethod all = Method(probed.All, nameof(Samples.Order));
+        ProbeMethod chosen = Method(probed.Block, nameof(Samples.Order));
+        Assert.True(all.Offsets.Length > 3);
+        Assert.Equal([all.Offsets[0], all.Offsets[1], all.Offsets[3]], chosen.Offsets); // The entry, and what each condition guards.
+        ProbeMethod handlers = Method(probed.Block, nameof(Samples.Handlers));
+        Assert.Equal(Method(probed.All, nameof(Samples.Handlers)).Offsets, handlers.Offsets);
+    }
+
+    [Fact]
     public void Loop_WithManyRounds_CountsThem()
     {
         Func<byte[], byte[]> entry = Bind(probed.Block, nameof(Samples.Switches));
         CoverageMap.Clear();
         entry([.. Enumerable.Repeat((byte)1, 50)]);
-        ProbeMethod method = Method(nameof(Samples.Switches));
+        ProbeMethod method = Method(probed.Block, nameof(Samples.Switches));
         Assert.Equal(1, CoverageMap.Counts[method.FirstProbe]);
         Assert.Contains((byte)50, CoverageMap.Counts.Slice(method.FirstProbe, method.Offsets.Length).ToArray());
     }
@@ -97,6 +111,7 @@ public sealed class InstrumenterTests(ProbedSelf probed) : IClassFixture<ProbedS
         Assert.Equal("part of a skipped method", Reason("::<Skipped>b__"));
         Assert.Equal("compiler-generated member", Reason("Samples/Pair::get_Number("));
         Assert.Equal("single small block", Reason("Samples::Small("));
+        Assert.DoesNotContain(module.Skipped, static m => m.Name.Contains("Samples::Taken(", StringComparison.Ordinal));
         Assert.Equal("static constructor", Reason("Samples::.cctor("));
         Assert.Contains(module.Methods, static m => m.Name.Contains("<AsyncBody>", StringComparison.Ordinal) && m.Name.Contains("MoveNext", StringComparison.Ordinal));
         Assert.Contains(module.Methods, static m => m.Name.Contains("<Twice>", StringComparison.Ordinal) && m.Name.Contains("MoveNext", StringComparison.Ordinal));
@@ -163,8 +178,8 @@ public sealed class InstrumenterTests(ProbedSelf probed) : IClassFixture<ProbedS
         Func<byte[], byte[]> run = LoadMade(Made.BranchChain(5000), out InstrumentedImage image);
         CoverageMap.Clear();
         Assert.Equal([200], run([200]));
-        Assert.Equal(10001, image.Probes.Count);
-        Assert.Equal(5001 + 200, CoverageMap.CountSet());
+        Assert.Equal(5001, image.Probes.Count);
+        Assert.Equal(1 + 200, CoverageMap.CountSet());
     }
 
     [Fact]
@@ -218,7 +233,7 @@ public sealed class InstrumenterTests(ProbedSelf probed) : IClassFixture<ProbedS
         for (int length = 0; length < image.Length; length += 7)
         {
             CoverageError? error = Instrumenter.Instrument(image[..length], new InstrumentOptions(), out InstrumentedImage result);
-            Assert.True(error is not null || result.Probes.Count == 9, $"{length}: {result?.Probes.Count}");
+            Assert.True(error is not null || result.Probes.Count == 5, $"{length}: {result?.Probes.Count}");
             Assert.True(error is not null || length > 512);
         }
     }
@@ -243,7 +258,7 @@ public sealed class InstrumenterTests(ProbedSelf probed) : IClassFixture<ProbedS
     {
         Assert.Null(Instrumenter.Instrument(Made.Assembly("Plain", Made.BranchChain(2)), new InstrumentOptions(), out InstrumentedImage image, [1, 2, 3]));
         Assert.Equal(0, image.Symbols.Length);
-        Assert.Equal(5, image.Probes.Count);
+        Assert.Equal(3, image.Probes.Count);
     }
 
     private static Func<byte[], byte[]> LoadMade(Action<ModuleDefinition, MethodDefinition> fill, out InstrumentedImage image)
@@ -270,6 +285,6 @@ public sealed class InstrumenterTests(ProbedSelf probed) : IClassFixture<ProbedS
         return CoverageCounts.Hash(loader.Counts);
     }
 
-    private ProbeMethod Method(string name) =>
-        probed.Block.Probes.Modules[0].Methods.Single(m => m.Name.Contains($"{SamplesName}::{name}(", StringComparison.Ordinal));
+    private static ProbeMethod Method(CoverageLoader loader, string name) =>
+        loader.Probes.Modules[0].Methods.Single(m => m.Name.Contains($"{SamplesName}::{name}(", StringComparison.Ordinal));
 }

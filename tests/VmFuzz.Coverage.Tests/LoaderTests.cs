@@ -36,6 +36,18 @@ public static class Inside
 
     public static int WrongShape(byte[] input) => input.Length;
 
+    /// <summary>Opens a campaign: the sum of what came in so far, from a start on.</summary>
+    public static Func<byte[], byte[]> Open(byte[] start)
+    {
+        int sum = start[0];
+        return input => [(byte)(sum += input.Length)];
+    }
+
+    /// <summary>An overload that must not be taken for the other.</summary>
+    public static Func<byte[], byte[]> Open(object start) => throw new InvalidOperationException(start.ToString());
+
+    public static Gpa Outsider(byte[] input) => default;
+
     private sealed class NoInputs : IInputSource
     {
         public static NoInputs Instance { get; } = new();
@@ -151,6 +163,40 @@ public sealed class LoaderTests(DefaultLoader made) : IClassFixture<DefaultLoade
         Assert.Throws<ArgumentException>(() => _loader.Invoke(assembly, type, method, []));
     }
 
+    [Fact]
+    public void Entry_OfAnotherShape_KeepsStateBetweenCalls()
+    {
+        Assert.Null(_loader.TryBind(Self, InsideName, nameof(Inside.Open), out Func<byte[], Func<byte[], byte[]>> open));
+        Func<byte[], byte[]> one = open([10]);
+        Func<byte[], byte[]> other = open([100]);
+        Assert.Equal([12], one([1, 2]));
+        Assert.Equal([101], other([1]));
+        Assert.Equal([15], one([1, 2, 3]));
+        Assert.Equal("VmFuzz.Coverage", System.Runtime.Loader.AssemblyLoadContext.GetLoadContext(one.Method.Module.Assembly)!.Name);
+        Assert.Null(_loader.TryBind(Self, InsideName, nameof(Inside.WrongShape), out Func<byte[], int> length));
+        Assert.Equal(3, length([1, 2, 3]));
+    }
+
+    [Fact]
+    public void Entry_WhoseShapeDoesNotFit_IsAnErrorValue()
+    {
+        Assert.Equal(CoverageErrorKind.NotFound, _loader.TryBind(Self, InsideName, nameof(Inside.Open), out Func<byte[], byte[]> _)!.Kind);
+        Assert.Equal(CoverageErrorKind.NotFound, _loader.TryBind(Self, InsideName, nameof(Inside.Open), out Func<byte[], object> _)!.Kind);
+        Assert.Equal(CoverageErrorKind.NotFound, _loader.TryBind(Self, InsideName, nameof(Inside.WrongShape), out Func<byte[], long> _)!.Kind);
+        Assert.Equal(CoverageErrorKind.NotFound, _loader.TryBind(Self, InsideName, nameof(Inside.WrongShape), out Action<byte[]> _)!.Kind);
+        CoverageError error = _loader.TryBind(Self, InsideName, nameof(Inside.Open), out Func<int, string> _)!;
+        Assert.Equal($"{Self} has no static System.String {InsideName}.Open(System.Int32)", error.Message);
+    }
+
+    [Fact]
+    public void Entry_OverTypesThatAreNotOfTheCoreLibrary_IsRefused()
+    {
+        Assert.Equal(CoverageErrorKind.NotAllowed, _loader.TryBind(Self, InsideName, nameof(Inside.Outsider), out Func<byte[], Gpa> _)!.Kind);
+        Assert.Equal(CoverageErrorKind.NotAllowed, _loader.TryBind(Self, InsideName, nameof(Inside.Open), out Func<byte[], Func<byte[], Machine[]>> _)!.Kind);
+        Assert.Equal(CoverageErrorKind.NotAllowed, _loader.TryBind(Self, InsideName, nameof(Inside.WrongShape), out OwnShape _)!.Kind);
+        Assert.Equal(CoverageErrorKind.NotAllowed, _loader.TryBind(Self, InsideName, nameof(Inside.WrongShape), out Delegate _)!.Kind);
+    }
+
     [Theory]
     [InlineData("VmFuzz.Cpu", CoverageErrorKind.NotAllowed)]
     [InlineData("VmFuzz.Arch", CoverageErrorKind.NotAllowed)]
@@ -204,6 +250,8 @@ public sealed class LoaderTests(DefaultLoader made) : IClassFixture<DefaultLoade
             Assert.True(before == CoverageMap.Address);
         }
     }
+
+    internal delegate int OwnShape(byte[] input);
 
     private Func<byte[], byte[]> Bind(string method)
     {

@@ -199,6 +199,10 @@ public static class Samples
 
     public static int Small(int a) => a + 1;
 
+    public static readonly Func<int, int> OfTaken = Taken;
+
+    private static int Taken(int a) => a + 2;
+
     private static async Task<byte[]> AsyncBody(byte[] input)
     {
         var list = new List<byte>();

@@ -52,15 +52,15 @@ public sealed class ThreadingTests
         return (bench.Cpu.Retired, GC.GetAllocatedBytesForCurrentThread() - before);
     }
 
-    private sealed class Bench : IBus, IClock, IInputSource, IBoundary, IDisposable
+    internal sealed class Bench : IBus, IClock, IInputSource, IBoundary, IDisposable
     {
         private readonly GuestMemory _memory = new();
         private ulong _limit;
 
-        public Bench(bool loop)
+        public Bench(bool loop, byte[]? code = null)
         {
             _memory.AddSlot(new Gpa(0), 1 << 20);
-            _memory.TryWrite(new Gpa(0x7C00), Loop);
+            _memory.TryWrite(new Gpa(0x7C00), code ?? Loop);
             CpuModels.TryFind("vmfuzz64", out CpuModel? model);
             Cpu = new Processor(model!, _memory, this, this, this) { Boundary = this, LoopThreading = loop };
             unsafe

@@ -32,6 +32,65 @@ public sealed class MachineResetTests
         Assert.False(machine.Kvm.Vm.Mmu.FailNextLoad);
     }
 
+    [Theory]
+    [InlineData(MachineKind.Flat, Accelerator.Bare)]
+    [InlineData(MachineKind.Flat, Accelerator.Kvm)]
+    [InlineData(MachineKind.Pc, Accelerator.Kvm)]
+    public void Reset_AfterEveryFieldWasChanged_PutsEveryFieldBack(MachineKind kind, Accelerator accelerator)
+    {
+        using Machine machine = Machine.Create(
+            kind == MachineKind.Flat
+                ? Flat(accelerator, [0xF4])
+                : new MachineOptions { Kind = kind, Accelerator = accelerator, Images = [new MachineImage("bios", "rom", new byte[4096])] },
+            new NoInputs());
+        for (int round = 0; round < 3; round++)
+        {
+            List<byte[]> before = Fields(machine);
+            int at = 0;
+            foreach (IStateful component in machine.Components.Concat(machine.InnerComponents))
+            {
+                for (int i = 0; i < component.Fields.Length; i++, at++)
+                {
+                    byte[] other = [.. before[at].Select((b, n) => n == round ? (byte)(b ^ 1) : b)];
+                    component.WriteField(i, other);
+                }
+            }
+
+            Assert.NotEqual(before, Fields(machine));
+            machine.Reset();
+            Assert.Equal(before, Fields(machine));
+        }
+    }
+
+    [Fact]
+    public void Reset_InTheMiddleOfTheGuest_ClosesTheBrackets()
+    {
+        using Machine machine = Machine.Create(Flat(Accelerator.Kvm, [0xEB, 0xFE]), new NoInputs());
+        machine.Run();
+        Assert.Equal(1, machine.Kvm!.Vcpu.Host.PreemptCount);
+        machine.Reset();
+        Assert.Equal(0, machine.Kvm.Vcpu.Host.PreemptCount);
+        Assert.Equal(0, machine.Kvm.Vcpu.Host.SrcuDepth);
+        Assert.Equal(0, machine.Kvm.Vcpu.Host.LoadDepth);
+        Assert.True(machine.Kvm.Vcpu.Host.InterruptsEnabled);
+    }
+
+    private static List<byte[]> Fields(Machine machine)
+    {
+        List<byte[]> fields = [];
+        foreach (IStateful component in machine.Components.Concat(machine.InnerComponents))
+        {
+            for (int i = 0; i < component.Fields.Length; i++)
+            {
+                byte[] bytes = new byte[component.Fields[i].Width];
+                component.ReadField(i, bytes);
+                fields.Add(bytes);
+            }
+        }
+
+        return fields;
+    }
+
     private static Machine Pc() => Machine.Create(
         new MachineOptions { Kind = MachineKind.Pc, Images = [new MachineImage("bios", "rom", new byte[4096])] }, new NoInputs());
 

@@ -21,6 +21,43 @@ public sealed class CacheProperties
     public void LoopThreading_OnAnyRun_IsTheSame() => SameAs(100, static m => m.Processor.LoopThreading = true);
 
     [Fact]
+    public void EdgeMap_OnAnyRun_IsTheSame() => SameAs(150, static m => m.Processor.Edges = new GuestEdgeMap(12));
+
+    [Fact]
+    public void EdgeMap_OfAnyRun_DoesNotDependOnCaches() =>
+        Seeds.Check(Case.All(AtomTraits.All, interrupts: true, tail: 20, Generators.Schedules(300)), 120, static c =>
+        {
+            byte[] expected = Edges(c, static _ => { });
+            Assert.Contains(expected, static cell => cell != 0);
+            Action<Machine>[] changes =
+            [
+                static m => m.Processor.LoopThreading = true,
+                static m => m.Processor.ReferenceOnly = true,
+                static m => _ = new Meddler(m, static _ => 1, static (_, _) => { }),
+                static m =>
+                {
+                    var random = new SplitMix(13);
+                    _ = new Meddler(m, _ => 1 + random.Below(9), static (p, _) => p.DropBlocks());
+                },
+            ];
+            for (int i = 0; i < changes.Length; i++)
+            {
+                Assert.True(expected.AsSpan().SequenceEqual(Edges(c, changes[i])), $"change {i}");
+            }
+        });
+
+    private static byte[] Edges(Case c, Action<Machine> change)
+    {
+        var map = new GuestEdgeMap(12);
+        Run.ToEnd(c, m =>
+        {
+            m.Processor.Edges = map;
+            change(m);
+        });
+        return map.Counts.ToArray();
+    }
+
+    [Fact]
     public void LimitAtEveryInstruction_OnAnyRun_IsTheSame() => SameAs(120, static m => _ = new Meddler(m, static _ => 1, static (_, _) => { }));
 
     [Fact]

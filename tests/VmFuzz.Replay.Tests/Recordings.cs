@@ -16,7 +16,7 @@ internal static class Recordings
     public static byte[] Golden(string name) => File.ReadAllBytes(Path.Combine(Traces, name + ".vmtrace"));
 
     /// <summary>The beginning of the chaos guest, with many inputs of every kind that it takes.</summary>
-    public static byte[] Chaos(Accelerator accelerator, ulong seed = 3, ulong limit = 20_000)
+    public static byte[] Chaos(Accelerator accelerator, ulong seed = 3, ulong limit = 20_000, Action<Machine>? change = null)
     {
         var options = new MachineOptions
         {
@@ -25,16 +25,17 @@ internal static class Recordings
             Images = [new MachineImage("code", "chaos.bin", File.ReadAllBytes(Path.Combine(Root, "corpus", "guests", "chaos.bin")))],
         };
         var chaos = new ChaosOptions { Nmis = 12, Interrupts = 12, Kicks = 12, TypedBytes = 12, Span = limit - 1000 };
-        return Record(options, new ChaosSource(chaos, new SplitMix(seed).Next));
+        return Record(options, new ChaosSource(chaos, new SplitMix(seed).Next), change);
     }
 
-    public static byte[] Record(MachineOptions options, IInputSource source)
+    public static byte[] Record(MachineOptions options, IInputSource source, Action<Machine>? change = null)
     {
         Assert.Null(options.Validate());
         using var stream = new MemoryStream();
         using (Machine machine = Machine.Create(options, source))
         {
             using var recorder = new Recorder(machine, new TraceWriter(stream, TraceHeaders.Of(options, "test"), leaveOpen: true));
+            change?.Invoke(machine);
             machine.Run();
         }
 

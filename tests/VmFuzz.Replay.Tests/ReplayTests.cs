@@ -1,4 +1,5 @@
 using VmFuzz.Arch;
+using VmFuzz.Cpu;
 using VmFuzz.Machines;
 using VmFuzz.Replay;
 using VmFuzz.Testing;
@@ -17,6 +18,16 @@ public sealed class ReplayTests
         ReplayResult result = TraceAssert.Replays(trace);
         Assert.True(result.Counts.Inputs >= 40);
         Assert.True(accelerator == Accelerator.Kvm ? result.Counts.Injected > 10 : result.Counts.Delivered > 10);
+    }
+
+    [Theory]
+    [InlineData(Accelerator.Bare)]
+    [InlineData(Accelerator.Kvm)]
+    public void Chaos_RecordedWithAnEdgeMap_GivesTheSameTrace(Accelerator accelerator)
+    {
+        var map = new GuestEdgeMap();
+        Assert.Equal(Recordings.Chaos(accelerator), Recordings.Chaos(accelerator, change: m => m.Processor.Edges = map));
+        Assert.True(map.Counts.ToArray().Count(static c => c != 0) > 20);
     }
 
     [Fact]

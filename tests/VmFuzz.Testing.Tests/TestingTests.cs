@@ -64,6 +64,69 @@ public sealed class TestingTests
         Assert.Throws<TraceAssertException>(() => TraceAssert.Identical(trace, other));
     }
 
+    [Theory]
+    [InlineData(1UL)]
+    [InlineData(2UL)]
+    [InlineData(3UL)]
+    public void ScheduledSource_AskedAtEveryPointOrOnlyWhereItPromisedNothing_GivesTheSameRun(ulong seed)
+    {
+        var inputs = new List<ScheduledInput>();
+        ulong state = seed;
+        for (int i = 0; i < 60; i++)
+        {
+            state = (state * 6364136223846793005UL) + 1442695040888963407UL;
+            InputKind kind = ((state >> 40) % 3) switch { 0 => InputKind.Reschedule, 1 => InputKind.Kick, _ => InputKind.HostVector };
+            inputs.Add(new ScheduledInput((state >> 50) % 2000, (InputPoint)(5 + ((state >> 33) % 7)), new Input(kind, 0x80)));
+        }
+
+        var schedule = InputSchedule.Of(inputs);
+        var source = new ScheduledSource(schedule);
+        byte[] trace = Record(CpuidLoop, Accelerator.Kvm, source);
+        Assert.True(source.Taken.Count > 30, $"{source.Taken.Count} inputs were taken");
+        Assert.Equal(trace, Record(CpuidLoop, Accelerator.Kvm, new Asked(new ScheduledSource(schedule))));
+        Assert.Equal(ReplayOutcome.Identical, TraceAssert.Replays(trace).Outcome);
+    }
+
+    [Fact]
+    public void Door_WithAnotherSourceOrAfterAReset_ForgetsWhatWasPromised()
+    {
+        var options = new MachineOptions { Accelerator = Accelerator.Kvm, MaxInstructions = 50, Images = [new MachineImage("code", "guest", CpuidLoop)] };
+        var kick = new ScheduledInput(10, InputPoint.BeforeEntry, new Input(InputKind.Kick));
+        using Machine machine = Machine.Create(options, new NoInputs());
+        machine.Run();
+        var source = new ScheduledSource(InputSchedule.Of([kick]));
+        machine.Processor.Door.Source = source;
+        machine.Reset();
+        machine.Run();
+        Assert.Single(source.Taken);
+        Assert.Equal(1UL, machine.Processor.Door.Count);
+    }
+
+    // mov ecx, 500 / again: mov edi, ecx / xor eax, eax / cpuid / mov ecx, edi / dec ecx / jnz again / out 0xf4, al
+    private static readonly byte[] CpuidLoop =
+        [0xB9, 0xF4, 0x01, 0, 0, 0x89, 0xCF, 0x31, 0xC0, 0x0F, 0xA2, 0x89, 0xF9, 0xFF, 0xC9, 0x75, 0xF4, 0xE6, 0xF4];
+
+    private static byte[] Record(byte[] code, Accelerator accelerator, IInputSource source)
+    {
+        var options = new MachineOptions { Accelerator = accelerator, MaxInstructions = 5000, Images = [new MachineImage("code", "guest", code)] };
+        using var stream = new MemoryStream();
+        using (Machine machine = Machine.Create(options, source))
+        using (var recorder = new Recorder(machine, new TraceWriter(stream, TraceHeaders.Of(options, "test"), leaveOpen: true)))
+        {
+            machine.Run();
+        }
+
+        return stream.ToArray();
+    }
+
+    // Promises nothing.
+    private sealed class Asked(IInputSource source) : IInputSource
+    {
+        public ulong NextDue(int vcpu, ulong retired) => source.NextDue(vcpu, retired);
+
+        public bool TryTake(InputPoint point, in Position at, out Input input) => source.TryTake(point, at, out input);
+    }
+
     // inc dword [rsp - 8] (memory: the reference microcode's, at least once) / mov eax, [rsp - 8] / out 0xe9, al / out 0xf4, al
     private static byte[] Record()
     {
@@ -82,6 +145,8 @@ public sealed class TestingTests
     private sealed class NoInputs : IInputSource
     {
         public ulong NextDue(int vcpu, ulong retired) => ulong.MaxValue;
+
+        public ulong QuietUntil(int vcpu, ulong retired) => ulong.MaxValue;
 
         public bool TryTake(InputPoint point, in Position at, out Input input)
         {

@@ -196,6 +196,32 @@ public sealed class EntryCheckTests
         }
     }
 
+    [Fact]
+    public void Rows_ThatReadOnlyTheVmFlag_DependOnNoOtherFlag()
+    {
+        using GuestMemory memory = Memory();
+        using Vmcs vmcs = new();
+        int rows = 0;
+        foreach (EntryCheck row in EntryChecks.Default.Rows.Where(static r => r.OnlyVmFlag && r.Reads.Contains(VmcsField.GuestRflags)))
+        {
+            for (int broken = 0; broken < 2; broken++)
+            {
+                GoldenVmcs.Fill(vmcs, VmxCapabilities.Everything);
+                if (broken != 0)
+                {
+                    Apply(vmcs, row);
+                }
+
+                bool before = row.Holds(Context(vmcs, memory));
+                vmcs[VmcsField.GuestRflags] ^= ~RFlags.Vm;
+                Assert.True(before == row.Holds(Context(vmcs, memory)), row.Id);
+                rows++;
+            }
+        }
+
+        Assert.True(rows > 100, $"{rows} rows");
+    }
+
     [Theory]
     [InlineData(1)]
     [InlineData(2)]
@@ -207,12 +233,15 @@ public sealed class EntryCheckTests
         EntryChecks checks = EntryChecks.Default;
         ulong state = (ulong)seed * 0x9E37_79B9_7F4A_7C15UL;
         int passed = 0;
+        var copies = new (IStateCopy Copy, ulong[] Values)[3];
+        Array.Fill(copies, (vmcs.CopyState(), Values(vmcs)));
         for (int i = 0; i < 4000; i++)
         {
             state = (state * 6364136223846793005UL) + 1442695040888963407UL;
             int pick = (int)(state >> 33);
             EntryCheck row = checks.Rows[pick % checks.Rows.Length];
-            switch ((state >> 60) & 3)
+            ref (IStateCopy Copy, ulong[] Values) copy = ref copies[pick % copies.Length];
+            switch ((state >> 60) & 7)
             {
                 case 0:
                     if (!row.Violate.IsDefaultOrEmpty)
@@ -224,6 +253,15 @@ public sealed class EntryCheckTests
                     break;
                 case 1:
                     vmcs[VmcsField.GuestRip] = state >> 20;
+                    break;
+                case 2:
+                    copy = (vmcs.CopyState(), Values(vmcs));
+                    break;
+                case 3 or 4:
+                    // The third is restored again and again, as the start state of a machine is.
+                    copy = ref copies[(state & 0x700) == 0 ? pick % copies.Length : 2];
+                    copy.Copy.Restore();
+                    Assert.Equal(copy.Values, Values(vmcs));
                     break;
                 default:
                     using (Vmcs golden = GoldenVmcs.Create(VmxCapabilities.Everything))
@@ -245,6 +283,8 @@ public sealed class EntryCheckTests
 
         Assert.InRange(passed, 100, 3900);
     }
+
+    private static ulong[] Values(Vmcs vmcs) => [.. VmcsFieldInfo.All.Select(f => vmcs[f.Field])];
 
     private static void Apply(Vmcs vmcs, EntryCheck row)
     {

@@ -150,4 +150,7 @@ internal static class BlockMode
 
     /// <summary>Blocks of one instruction.</summary>
     public const ulong Single = 128;
+
+    /// <summary>Outside of 64-bit mode the base of CS, 32 bits, stands from this bit on.</summary>
+    public const int BaseShift = 32;
 }

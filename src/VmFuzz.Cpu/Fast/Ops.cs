@@ -9,6 +9,8 @@ internal static unsafe class Ops<TThread>
 {
     public static delegate* managed<CpuState*, Op*, Op*> Head => &RunHead;
 
+    public static delegate* managed<CpuState*, Op*, Op*> CountingHead => &RunCountingHead;
+
     public static delegate* managed<CpuState*, Op*, Op*> Reference => &RunReference;
 
     public static delegate* managed<CpuState*, Op*, Op*> NearLink => &RunNearLink;
@@ -28,6 +30,21 @@ internal static unsafe class Ops<TThread>
         }
 
         s->Budget = left;
+        return TThread.Go(s, op + 1);
+    }
+
+    /// <summary>The head while edges are counted: nothing is counted of a block that does not fit.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static Op* RunCountingHead(CpuState* s, Op* op)
+    {
+        long left = s->Budget - op->Immediate;
+        if (left < 0)
+        {
+            return null;
+        }
+
+        s->Budget = left;
+        Processor.CountEdge(s, op);
         return TThread.Go(s, op + 1);
     }
 

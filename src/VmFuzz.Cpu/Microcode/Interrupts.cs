@@ -24,7 +24,9 @@ internal static unsafe class Interrupts
     private static ExecResult Software(Processor cpu, in Instruction ins, byte vector, EventType type)
     {
         GuestEvent raised = new(vector, type, InstructionLength: (byte)ins.Length);
-        return cpu.DeliverEvent(raised) ? ExecResult.Jump : ExecResult.Abort;
+
+        // When a fault on the way was delivered instead, the instruction did not complete.
+        return cpu.DeliverEvent(raised) && !cpu.DeliveredAnother ? ExecResult.Jump : ExecResult.Abort;
     }
 
     private static ExecResult Into(Processor cpu, in Instruction ins) =>

@@ -26,7 +26,8 @@ internal static unsafe class VmxGates
         Gate(Mnemonic.Invept, SensitiveInstruction.Invept),
         Gate(Mnemonic.Invvpid, SensitiveInstruction.Invvpid),
         new(Mnemonic.Getsec, Getsec, InstructionTraits.EndsBlock),
-        new(Mnemonic.Rsm, Rsm, InstructionTraits.EndsBlock),
+        // Exits only in SMM, which is not modelled; everywhere else it is undefined, in non-root operation too.
+        new(Mnemonic.Rsm, Interrupts.Undefined, InstructionTraits.EndsBlock),
     ];
 
     private static InstructionRow Gate(Mnemonic mnemonic, SensitiveInstruction instruction) =>
@@ -90,8 +91,4 @@ internal static unsafe class VmxGates
     // CR4.SMXE cannot be set: #UD in root operation, an exit in non-root operation needs it too.
     private static ExecResult Getsec(Processor cpu, in Instruction ins) =>
         (cpu.State->Cr4 & Cr4.Smxe) != 0 && Halt.Exits(cpu, ins, SensitiveInstruction.Getsec) ? cpu.Exit() : cpu.Fault(GuestFault.Ud);
-
-    // Outside SMM, which is not modelled here.
-    private static ExecResult Rsm(Processor cpu, in Instruction ins) =>
-        Halt.Exits(cpu, ins, SensitiveInstruction.Rsm) ? cpu.Exit() : cpu.Fault(GuestFault.Ud);
 }

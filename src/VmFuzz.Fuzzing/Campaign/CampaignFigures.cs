@@ -76,7 +76,7 @@ public sealed partial class Campaign
         _time = _timeBase + timeMilliseconds;
         Flush();
         CampaignStatus status = Status();
-        int hangs = _findings.CountIn("hangs/");
+        int hangs = _findings.CountIn(CorpusFolder.Hangs);
         FuzzerStats stats = new()
         {
             StartTime = start,

@@ -4,8 +4,8 @@ namespace VmFuzz.Fuzzing;
 internal sealed class FindingBook
 {
     private readonly IFindingSink _sink;
-    private readonly Dictionary<string, Finding> _byKey = new(StringComparer.Ordinal);
-    private readonly List<Finding> _all = [];
+    private readonly Dictionary<string, BookedFinding> _byKey = new(StringComparer.Ordinal);
+    private readonly List<BookedFinding> _all = [];
 
     public FindingBook(IFindingSink sink)
     {
@@ -14,7 +14,7 @@ internal sealed class FindingBook
         {
             if (!_byKey.ContainsKey(known.Key))
             {
-                Enter(new Finding { Key = known.Key, File = known.File, Execution = known.Execution });
+                Enter(new BookedFinding { Key = known.Key, File = known.File, Execution = known.Execution });
                 Known = known.Execution < EpochRecord.MostIndex ? Math.Max(Known, known.Execution + 1) : Known;
             }
         }
@@ -23,8 +23,8 @@ internal sealed class FindingBook
     /// <summary>Findings that are not saved yet.</summary>
     public int Unsaved { get; private set; }
 
-    /// <summary>Findings saved in a folder.</summary>
-    public int CountIn(string folder) => _all.Count(f => f.File.StartsWith(folder, StringComparison.Ordinal));
+    /// <summary>Findings whose inputs go to a folder. A key begins with its oracle's id.</summary>
+    public int CountIn(CorpusFolder folder) => _all.Count(f => OracleFolders.Of(new Violation(f.Key, "", "")) == folder);
 
     public int Count => _all.Count;
 
@@ -38,14 +38,14 @@ internal sealed class FindingBook
     public bool Add(Violation violation, Func<FoundInput> make)
     {
         string key = violation.Key;
-        if (_byKey.TryGetValue(key, out Finding? known))
+        if (_byKey.TryGetValue(key, out BookedFinding? known))
         {
             known.Count++;
             return false;
         }
 
         FoundInput found = make();
-        Finding finding = new() { Key = key, Execution = found.Execution, Count = 1, Text = violation.Text };
+        BookedFinding finding = new() { Key = key, Execution = found.Execution, Count = 1, Text = violation.Text };
         Enter(finding);
         finding.File = _sink.Add(found) ?? "";
         if (finding.File.Length == 0)
@@ -73,13 +73,13 @@ internal sealed class FindingBook
 
     public FindingStatus[] Status() => [.. _all.Select(static f => new FindingStatus(f.Key, f.File, f.Execution, f.Count, f.Text))];
 
-    private void Enter(Finding finding)
+    private void Enter(BookedFinding finding)
     {
         _byKey.Add(finding.Key, finding);
         _all.Add(finding);
     }
 
-    private sealed class Finding
+    private sealed class BookedFinding
     {
         public required string Key { get; init; }
 

@@ -110,6 +110,7 @@ public static class FuzzHost
             SyncFrom = config.SyncFrom,
             DeepEvery = config.DeepEvery,
             Skip = [.. config.Skip],
+            Sink = corpus => new FindingSink(corpus, () => create(target), FactsOf(config, target, identities, corpus.Root), lines.Add),
             Log = lines.Add,
         };
         if (Campaign.TryOpen(options, out Campaign? campaign) is { } refused)
@@ -121,6 +122,9 @@ public static class FuzzHost
         session = new FuzzHostSession(config, campaign!, executor, lines);
         return null;
     }
+
+    private static CampaignFacts FactsOf(FuzzHostConfig config, FuzzTargetRow target, ImmutableArray<string> identities, string root) => new(
+        target.Name, Path.GetFileName(Path.GetDirectoryName(root)) ?? "", Path.GetFileName(root), config.Seed, EngineIdentity.Here(identities), [.. config.Plugins]);
 
     // Into the context that this assembly is in: only there its types are the plug-in's types.
     private static string? TryLoad(string path, out List<IFuzzPlugin> plugins)

@@ -25,7 +25,7 @@ public sealed record CorpusFile(string FileName, CorpusName? Name, ImmutableArra
 /// The directory of a campaign: <c>queue</c>, <c>crashes</c>, <c>hangs</c>, <c>fuzzer_stats</c>, <c>plot_data</c>. Never
 /// writes or reads outside it; what cannot be read or written is a line in the log and not the end of the campaign.
 /// </summary>
-public sealed class Corpus
+public sealed partial class Corpus
 {
     /// <summary>Numbers from here on are not believed.</summary>
     internal const uint MostId = 1 << 30;
@@ -80,6 +80,9 @@ public sealed class Corpus
             return $"{path} cannot be used as an output directory: {e.Message}";
         }
     }
+
+    /// <summary>Called after each step of a change, at each of which a kill may come: for tests.</summary>
+    internal Action? Changed { get; set; }
 
     /// <summary>Full path of a folder.</summary>
     public string PathOf(CorpusFolder folder) => Path.Combine(_root, NameOf(folder));
@@ -190,7 +193,9 @@ public sealed class Corpus
                 stream.Write(bytes);
             }
 
+            Changed?.Invoke();
             File.Move(draft, full, overwrite: true);
+            Changed?.Invoke();
             return true;
         }
         catch (Exception e) when (IsFile(e))
@@ -284,7 +289,10 @@ public sealed class Corpus
         }
     }
 
-    internal static bool TryRead(string path, Action<string> log, out byte[] bytes)
+    internal static bool TryRead(string path, Action<string> log, out byte[] bytes) =>
+        TryRead(path, FuzzLimits.InputBytes, log, out bytes);
+
+    private static bool TryRead(string path, int most, Action<string> log, out byte[] bytes)
     {
         bytes = [];
         try
@@ -303,7 +311,7 @@ public sealed class Corpus
             }
 
             using FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-            bytes = new byte[(int)Math.Min(info.Length, FuzzLimits.InputBytes)];
+            bytes = new byte[(int)Math.Min(info.Length, most)];
             int read = stream.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
             Array.Resize(ref bytes, read);
             return true;

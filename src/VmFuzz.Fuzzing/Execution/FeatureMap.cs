@@ -44,6 +44,19 @@ public sealed class FeatureMap
         }
     }
 
+    /// <summary>Counts a feature that has a name.</summary>
+    public void Add(ReadOnlySpan<char> name)
+    {
+        // FNV-1a: the same in every process.
+        ulong hash = 0xCBF2_9CE4_8422_2325;
+        foreach (char letter in name)
+        {
+            hash = (hash ^ letter) * 0x100_0000_01B3;
+        }
+
+        Add(hash);
+    }
+
     /// <summary>Sets every count to 0.</summary>
     public void Clear()
     {

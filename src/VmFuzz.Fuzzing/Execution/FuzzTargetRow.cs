@@ -19,7 +19,12 @@ public sealed record FuzzTargetRow(string Name, FuzzTarget Kind, string Text, Ma
     ];
 
     /// <summary>An executor of the target. Disposing it frees its machines.</summary>
-    public IFuzzExecutor CreateExecutor() => throw new NotImplementedException();
+    public IFuzzExecutor CreateExecutor() => Kind switch
+    {
+        FuzzTarget.ExitHandlers => new ExitHandlersExecutor(Variants),
+        FuzzTarget.GuestCode => new GuestCodeExecutor(Variants),
+        _ => throw new NotSupportedException($"Target {Kind} has no executor yet."),
+    };
 }
 
 /// <summary>

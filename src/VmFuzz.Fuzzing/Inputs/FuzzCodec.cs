@@ -117,7 +117,8 @@ public static class FuzzCodec
     /// <summary>Reads any bytes as an input; of a longer file the first <see cref="FuzzLimits.InputBytes"/>.</summary>
     /// <param name="bytes">The bytes.</param>
     /// <param name="into">Becomes the input, in canonical form.</param>
-    public static void Decode(ReadOnlySpan<byte> bytes, FuzzInput into)
+    /// <param name="only">The target that the input is for, whatever the bytes say; null to believe them.</param>
+    public static void Decode(ReadOnlySpan<byte> bytes, FuzzInput into, FuzzTarget? only = null)
     {
         ArgumentNullException.ThrowIfNull(into);
         into.Clear();
@@ -138,6 +139,7 @@ public static class FuzzCodec
             rest = bytes.Length == 0 ? bytes : bytes[1..];
         }
 
+        into.Target = only ?? into.Target;
         into.Normalise();
         if (rest.Length != 0)
         {

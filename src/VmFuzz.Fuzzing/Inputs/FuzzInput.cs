@@ -5,7 +5,7 @@ namespace VmFuzz.Fuzzing;
 
 /// <summary>
 /// One structured input. Any section may be empty; a target reads those it knows. Objects are made once and used
-/// again: <see cref="CopyFrom(FuzzInput)"/> and <see cref="FuzzCodec.Decode(ReadOnlySpan{byte}, FuzzInput)"/> fill them.
+/// again: <see cref="CopyFrom(FuzzInput)"/> and <see cref="FuzzCodec.Decode(ReadOnlySpan{byte}, FuzzInput, FuzzTarget?)"/> fill them.
 /// </summary>
 /// <remarks>
 /// The lists may be changed freely; <see cref="Normalise"/> brings them into the one form that is written: known

@@ -127,7 +127,7 @@ internal static class ControlRegisterExit
         }
         else if (!paging && (changed & Cr0.Pg) != 0)
         {
-            if (vmx.Code64 || (vmx.Cr4 & Cr4.Pcide) != 0)
+            if ((vmx.Code64 || (vmx.Cr4 & Cr4.Pcide) != 0) && vcpu.Rules.Holds(Rule.Cr0PagingIn64Bit))
             {
                 return false;
             }

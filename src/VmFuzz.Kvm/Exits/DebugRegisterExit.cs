@@ -12,7 +12,7 @@ internal static class DebugRegisterExit
     public static ExitOutcome Handle(Vcpu vcpu, in VmExit exit)
     {
         VmxVcpu vmx = vcpu.Vmx;
-        if (vmx.Cpl > 0)
+        if (vmx.Cpl > 0 && vcpu.Rules.Holds(Rule.MovDrPrivilege))
         {
             vcpu.Queue(GuestFault.Gp());
             return ExitOutcome.Resume;
@@ -60,7 +60,8 @@ internal static class DebugRegisterExit
                 vmx.Dr6 = (value & 0xE00F) | 0xFFFF_0FF0;
                 break;
             default:
-                vmx.Dr7 = (value & 0xFFFF_2BFF) | 0x400;
+                // Bit 11 exists with RTM only, which no model has.
+                vmx.Dr7 = (value & 0xFFFF_23FF) | 0x400;
                 break;
         }
 
@@ -77,6 +78,9 @@ internal static class DebugRegisterExit
 
         vcpu.Vmx.Dr7 = dr7 & ~GeneralDetect;
         vcpu.Vmx.Dr6 = (vcpu.Vmx.Dr6 & ~0xFUL) | Bd;
+
+        // A fault, and the flags that it pushes have RF set; injecting does not do that for #DB.
+        vcpu.Vmx.RFlags |= RFlags.Rf;
         vcpu.Events.QueueException(Vector.Db);
         return ExitOutcome.Resume;
     }

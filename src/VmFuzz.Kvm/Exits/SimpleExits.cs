@@ -113,7 +113,8 @@ internal static class HypercallExit
     {
         bool wide = vcpu.Vmx.Code64;
         ulong number = wide ? vcpu.Rax : (uint)vcpu.Rax;
-        long result = vcpu.Vmx.Cpl > 0 ? -1 : number switch
+        bool denied = vcpu.Vmx.Cpl > 0 && vcpu.Rules.Holds(Rule.HypercallPrivilege);
+        long result = denied ? -1 : number switch
         {
             VapicPollIrq => 0,
             KickCpu => Kick(vcpu, wide ? vcpu.Rcx : (uint)vcpu.Rcx),
@@ -129,7 +130,8 @@ internal static class HypercallExit
         {
             if ((ulong)other.Index == apicId)
             {
-                other.Raise(Request.Unhalt);
+                other.PvUnhalted = true;
+                other.Raise(Request.Event);
                 other.Kick();
             }
         }

@@ -74,6 +74,7 @@ public readonly record struct EntryGate(VmcsField Field, ulong Bits, ulong Value
 /// <param name="AlsoBreaks">Ids of rules that cannot but break with this one, by these changes.</param>
 /// <param name="Gate">For a rule that reads memory: when it must be evaluated though no field changed.</param>
 /// <param name="ReadsHost">The rule depends on the host's registers and is evaluated again when one of them changed.</param>
+/// <param name="OnlyVmFlag">Of GUEST_RFLAGS the rule reads bit 17 (VM) and no other.</param>
 public sealed record EntryCheck(
     string Id,
     string Section,
@@ -85,4 +86,5 @@ public sealed record EntryCheck(
     bool ReadsMemory = false,
     ImmutableArray<string> AlsoBreaks = default,
     EntryGate Gate = default,
-    bool ReadsHost = false);
+    bool ReadsHost = false,
+    bool OnlyVmFlag = false);

@@ -1,10 +1,12 @@
 using System.Collections.Immutable;
 using System.Numerics;
+using System.Runtime.CompilerServices;
+using VmFuzz.Arch;
 
 namespace VmFuzz.Vmx;
 
 /// <summary>The entry checks in force: an immutable value, in the order of evaluation.</summary>
-public sealed unsafe class EntryChecks
+public sealed class EntryChecks
 {
     // Words of row bits that an evaluation of what changed has room for.
     private const int MaxWords = 8;
@@ -13,6 +15,9 @@ public sealed unsafe class EntryChecks
     private readonly ulong[] _rowsOfSlot;
     private readonly ulong[] _checkedSlots = new ulong[Vmcs.DirtyWords];
     private readonly ulong[] _hostRows;
+
+    // The arithmetic flags move at nearly every exit, and most rules that read RFLAGS look at its VM bit only.
+    private readonly ulong[] _flagRows;
     private readonly int[] _memoryRows;
     private readonly int _words;
 
@@ -23,14 +28,19 @@ public sealed unsafe class EntryChecks
         _words = (_rows.Length + 63) / 64;
         _rowsOfSlot = new ulong[VmcsFieldInfo.SlotCount * _words];
         _hostRows = new ulong[_words];
+        _flagRows = new ulong[_words];
         List<int> memory = [];
         for (int i = 0; i < _rows.Length; i++)
         {
-            foreach (Arch.VmcsField field in _rows[i].Reads)
+            foreach (VmcsField field in _rows[i].Reads)
             {
                 int slot = VmcsFieldInfo.Slot(field);
                 _rowsOfSlot[(slot * _words) + (i >> 6)] |= 1UL << (i & 63);
                 _checkedSlots[slot >> 6] |= 1UL << (slot & 63);
+                if (field == VmcsField.GuestRflags && !_rows[i].OnlyVmFlag)
+                {
+                    _flagRows[i >> 6] |= 1UL << (i & 63);
+                }
             }
 
             if (_rows[i].ReadsMemory)
@@ -111,6 +121,7 @@ public sealed unsafe class EntryChecks
         {
             vmcs.ClearDirty();
             vmcs.CheckedHostVersion = host;
+            vmcs.CheckedFlags = vmcs[VmcsField.GuestRflags];
         }
 
         return failure;
@@ -118,9 +129,9 @@ public sealed unsafe class EntryChecks
 
     private EntryCheck? FirstOfChanged(in EntryContext context, Vmcs vmcs, ulong host)
     {
-        ulong* todo = stackalloc ulong[MaxWords];
-        new Span<ulong>(todo, MaxWords).Clear();
+        RowSet todo = default;
         bool any = false;
+        bool sameVm = ((vmcs[VmcsField.GuestRflags] ^ vmcs.CheckedFlags) & RFlags.Vm) == 0;
         for (ulong words = vmcs.DirtyWordsInUse; words != 0; words &= words - 1)
         {
             int word = BitOperations.TrailingZeroCount(words);
@@ -136,7 +147,9 @@ public sealed unsafe class EntryChecks
                 any = true;
                 int slot = (word << 6) + BitOperations.TrailingZeroCount(dirty);
                 dirty &= dirty - 1;
-                ReadOnlySpan<ulong> rows = _rowsOfSlot.AsSpan(slot * _words, _words);
+                ReadOnlySpan<ulong> rows = sameVm && slot == VmcsFieldInfo.Slot(VmcsField.GuestRflags)
+                    ? _flagRows
+                    : _rowsOfSlot.AsSpan(slot * _words, _words);
                 for (int i = 0; i < rows.Length; i++)
                 {
                     todo[i] |= rows[i];
@@ -162,10 +175,10 @@ public sealed unsafe class EntryChecks
             }
         }
 
-        return any ? FirstOf(todo, context) : null;
+        return any ? FirstOf(in todo, context) : null;
     }
 
-    private EntryCheck? FirstOf(ulong* todo, in EntryContext context)
+    private EntryCheck? FirstOf(in RowSet todo, in EntryContext context)
     {
         for (int i = 0; i < _words; i++)
         {
@@ -182,5 +195,12 @@ public sealed unsafe class EntryChecks
         }
 
         return null;
+    }
+
+    // A bit for each row. Not allocated on the stack by hand: the JIT would leave such a method out of its tiers.
+    [InlineArray(MaxWords)]
+    private struct RowSet
+    {
+        private ulong _first;
     }
 }

@@ -37,7 +37,7 @@ internal static class GuestSegmentChecks
     private static ulong TypeOf(in EntryContext c, int index) => Rights(c, index) & 0xF;
 
     private static EntryCheck Row(string id, ImmutableArray<VmcsField> reads, EntryPredicate holds, params ImmutableArray<FieldChange> violate) =>
-        new(id, Sdm.GuestSegments, EntryCheckStage.Guest, reads, holds, violate);
+        new(id, Sdm.GuestSegments, EntryCheckStage.Guest, reads, holds, violate, OnlyVmFlag: true);
 
     public static readonly ImmutableArray<EntryCheck> Rows =
     [

@@ -1,0 +1,138 @@
+using System.Diagnostics;
+using System.Globalization;
+
+namespace VmFuzz.Cli;
+
+/// <summary>A worker that is a libFuzzer. It ends with what it finds and is started again.</summary>
+internal sealed class LibFuzzer(int worker, FuzzArguments arguments, CampaignDirectory directory) : OutsideFuzzer(worker, arguments, directory)
+{
+    /// <summary>Name of the host.</summary>
+    public const string HostName = "VmFuzz.Fuzz.LibFuzzer";
+
+    private const int ErrorStatus = 77, TimeoutStatus = 70, MemoryStatus = 71;
+
+    private readonly string _seeds = SeedsOf(directory);
+    private readonly string _all = directory.Root;
+    private readonly int _jobs = arguments.Jobs;
+    private ulong _before;
+    private ulong _now;
+    private ulong _corpus;
+    private ulong _probes;
+    private ulong _features;
+    private ulong _cells;
+
+    /// <summary>The driver.</summary>
+    public static FuzzDriver Driver { get; } = new(
+        "libfuzzer",
+        "libFuzzer in the process of the target: mutates bytes; with structured mutators too",
+        Missing,
+        static (host, arguments) => OutsideCampaign.Execute(host, arguments, static (worker, a, directory) => new LibFuzzer(worker, a, directory)));
+
+    /// <inheritdoc/>
+    public override ProcessStartInfo Recipe(double seconds)
+    {
+        string queue = QueueOf(Worker);
+        string crashes = Path.Combine(Root, "crashes");
+        Directory.CreateDirectory(queue);
+        Directory.CreateDirectory(crashes);
+        _before += _now;
+        _now = 0;
+        string[] host = HostOf(HostName);
+        string[] words =
+        [
+            .. host.Skip(1), .. TargetOf(Arguments), "--structured", FindingsOption,
+            string.Create(CultureInfo.InvariantCulture, $"-seed={Math.Max(1, Seed)}"),
+            $"-timeout={Text(Arguments.HangSeconds)}",
+            string.Create(CultureInfo.InvariantCulture, $"-rss_limit_mb={Math.Max(2048, 4 * Arguments.Memory)}"),
+            $"-artifact_prefix={crashes}/",
+            .. seconds > 0 ? (string[])[$"-max_total_time={Text(seconds)}"] : [],
+            .. Share > 0 ? (string[])[string.Create(CultureInfo.InvariantCulture, $"-runs={Share - Math.Min(Share, _before)}")] : [],
+
+            // The first is written to; the others are read at the start.
+            queue, _seeds, .. Enumerable.Range(0, _jobs).Where(other => other != Worker).Select(QueueOf).Where(Directory.Exists),
+        ];
+        ProcessStartInfo start = new(host[0], words);
+        Surround(start);
+        return start;
+    }
+
+    /// <inheritdoc/>
+    public override void Hear(string line)
+    {
+        // INFO: Loaded 1 modules   (123 inline 8-bit counters): 123 [0x1, 0x2),
+        if (line.StartsWith("INFO: Loaded", StringComparison.Ordinal) && line.Contains("counters", StringComparison.Ordinal))
+        {
+            _cells = Number(line.Split('(', 2)[^1].Split(' ')[0]) ?? _cells;
+            return;
+        }
+
+        // #123 NEW cov: 10 ft: 20 corp: 5/100b ...
+        if (line.Length < 2 || line[0] != '#' || !char.IsAsciiDigit(line[1]))
+        {
+            return;
+        }
+
+        string[] words = line[1..].Split((char[])[' ', '\t', '/'], StringSplitOptions.RemoveEmptyEntries);
+        _now = Number(words[0]) ?? _now;
+        for (int i = 0; i + 1 < words.Length; i++)
+        {
+            switch (words[i])
+            {
+                case "cov:":
+                    _probes = Number(words[i + 1]) ?? _probes;
+                    break;
+                case "ft:":
+                    _features = Number(words[i + 1]) ?? _features;
+                    break;
+                case "corp:":
+                    _corpus = Number(words[i + 1]) ?? _corpus;
+                    break;
+                default:
+                    break;
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override WorkerStatus Figures() => new() { Executions = _before + _now, Corpus = _corpus, ProbesSeen = _probes, ProbesTotal = _cells, Features = _features };
+
+    /// <inheritdoc/>
+    public override IEnumerable<string> Saved()
+    {
+        string folder = Path.Combine(Root, "crashes");
+        return Directory.Exists(folder) ? Directory.EnumerateFiles(folder) : [];
+    }
+
+    /// <inheritdoc/>
+    public override OutsideEnd Judge(int exitCode) => exitCode switch
+    {
+        0 => OutsideEnd.Done,
+        ErrorStatus or TimeoutStatus or MemoryStatus => Share > 0 && _before + _now >= Share ? OutsideEnd.Done : OutsideEnd.Again,
+        _ => OutsideEnd.Broken,
+    };
+
+    private static string? Missing()
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            return "it runs on Linux only";
+        }
+
+        string[] host = HostOf(HostName);
+        try
+        {
+            using Process process = Process.Start(new ProcessStartInfo(host[0], [.. host.Skip(1), "--check"]) { UseShellExecute = false, RedirectStandardError = true })!;
+            string text = process.StandardError.ReadToEnd().Trim();
+            process.WaitForExit();
+            return process.ExitCode == 0 ? null : text.Split(": ", 2)[^1];
+        }
+        catch (System.ComponentModel.Win32Exception error)
+        {
+            return $"its host cannot be started ({error.Message})";
+        }
+    }
+
+    private static ulong? Number(string text) => ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out ulong value) ? value : null;
+
+    private string QueueOf(int worker) => Path.Combine(_all, CampaignFile.WorkerName(worker), "queue");
+}

@@ -1,0 +1,38 @@
+using VmFuzz.Machines;
+
+namespace VmFuzz.Fuzzing;
+
+/// <summary>One machine of an executor, with its door: loads an input after a reset, runs it.</summary>
+internal sealed class FuzzMachine : IDisposable
+{
+    /// <summary>Makes a machine.</summary>
+    /// <param name="options">From <see cref="FuzzLayout.Options"/>.</param>
+    /// <param name="variants">Rows under test.</param>
+    public FuzzMachine(MachineOptions options, MachineVariants variants)
+    {
+        Source = new FuzzSource();
+        Action<Machine>? prepare = variants.Prepare;
+        Machine = Machine.Create(options, Source, variants with
+        {
+            Prepare = machine =>
+            {
+                FuzzLayout.Prepare(machine);
+                prepare?.Invoke(machine);
+            },
+        });
+    }
+
+    public FuzzSource Source { get; }
+
+    public Machine Machine { get; }
+
+    /// <summary>Resets the machine and gives it the start state of an input.</summary>
+    public void Load(FuzzInput input)
+    {
+        Source.Load(input);
+        Machine.Reset();
+        FuzzStart.Apply(Machine, input);
+    }
+
+    public void Dispose() => Machine.Dispose();
+}

@@ -1,0 +1,96 @@
+using VmFuzz.Cpu;
+using VmFuzz.Kvm;
+using VmFuzz.Machines;
+using VmFuzz.Replay;
+using VmFuzz.Trace;
+
+namespace VmFuzz.Fuzzing;
+
+/// <summary>The ways in which an executor runs one guest.</summary>
+internal enum GuestMachineKind
+{
+    /// <summary>Under the hypervisor; what a single run uses.</summary>
+    Kvm,
+    /// <summary>Under the hypervisor once more: for what is compared with it.</summary>
+    Twin,
+    /// <summary>Under the hypervisor: where runs are moved to.</summary>
+    Target,
+    /// <summary>Under the hypervisor, every instruction by its reference microcode.</summary>
+    Reference,
+    /// <summary>Under the hypervisor without virtual NMIs, with a TSC that is caught up and RIPs that are counted.</summary>
+    Options,
+    /// <summary>Without a hypervisor.</summary>
+    Bare,
+    /// <summary>Without a hypervisor, every instruction by its reference microcode.</summary>
+    BareReference,
+}
+
+/// <summary>The machines of an executor, by kind and mode; made when first asked for.</summary>
+internal sealed class GuestMachines : IDisposable
+{
+    private const int Modes = 3;
+    private readonly MachineVariants _variants;
+    private readonly InvariantTable _invariants;
+    private readonly FeatureMap _features;
+    private readonly FeatureMap _unused = new();
+    private readonly GuestRunner?[] _runners = new GuestRunner?[Enum.GetValues<GuestMachineKind>().Length * Modes];
+
+    /// <summary>No machines yet.</summary>
+    /// <param name="variants">Rows under test.</param>
+    /// <param name="invariants">What must hold at entries and exits.</param>
+    /// <param name="features">Where the machines of kind Kvm count.</param>
+    public GuestMachines(MachineVariants variants, InvariantTable invariants, FeatureMap features)
+    {
+        _variants = variants;
+        _invariants = invariants;
+        _features = features;
+    }
+
+    public GuestComparison Comparison { get; } = new();
+
+    /// <summary>The machine of a kind.</summary>
+    public GuestRunner Get(GuestMachineKind kind, FlatMode mode) => _runners[((int)kind * Modes) + (int)mode] ??= Create(kind, mode);
+
+    /// <summary>A machine that nothing has run on; the caller disposes it.</summary>
+    public GuestRunner Create(GuestMachineKind kind, FlatMode mode)
+    {
+        Accelerator accelerator = kind is GuestMachineKind.Bare or GuestMachineKind.BareReference ? Accelerator.Bare : Accelerator.Kvm;
+        MachineVariants variants = kind == GuestMachineKind.Options ? _variants with { Kvm = WithOtherOptions } : _variants;
+        var runner = new GuestRunner(
+            FuzzLayout.Options(mode, accelerator, GuestCodeExecutor.MostInstructions), variants, _invariants, kind == GuestMachineKind.Kvm ? _features : _unused);
+        runner.Machine.Processor.ReferenceOnly = kind is GuestMachineKind.Reference or GuestMachineKind.BareReference;
+        return runner;
+    }
+
+    /// <summary>Runs an input on a machine of its own and writes the trace.</summary>
+    public Violation? Record(FuzzInput input, string path)
+    {
+        MachineOptions options = FuzzTraces.With(FuzzLayout.Options(input.Mode, Accelerator.Kvm, GuestCodeExecutor.MostInstructions), input);
+        using var runner = new GuestRunner(options, _variants, _invariants, _unused);
+        runner.Load(input);
+        using var writer = TraceWriter.Create(path, TraceHeaders.Of(options, "fuzz"));
+        using var recorder = new Recorder(runner.Machine, writer);
+        runner.Machine.Observe(new ObserverPair(recorder, runner.Observer));
+        runner.Machine.Run();
+        return runner.Judge();
+    }
+
+    /// <summary>Throws all machines away: one of them may be broken.</summary>
+    public void Drop()
+    {
+        foreach (GuestRunner? runner in _runners)
+        {
+            runner?.Dispose();
+        }
+
+        Array.Clear(_runners);
+    }
+
+    public void Dispose() => Drop();
+
+    private VmOptions WithOtherOptions(VmOptions options)
+    {
+        VmOptions changed = _variants.Kvm?.Invoke(options) ?? options;
+        return changed with { VirtualNmis = false, TscCatchup = true, ProfileRips = true };
+    }
+}

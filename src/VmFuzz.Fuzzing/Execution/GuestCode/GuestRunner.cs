@@ -1,0 +1,75 @@
+using VmFuzz.Machines;
+
+namespace VmFuzz.Fuzzing;
+
+/// <summary>One machine of the guest-code target with who watches it: runs an input from its start.</summary>
+internal sealed class GuestRunner : IDisposable
+{
+    private readonly InvariantMonitor? _invariants;
+
+    /// <summary>Makes a machine.</summary>
+    /// <param name="options">From <see cref="FuzzLayout.Options"/>.</param>
+    /// <param name="variants">Rows under test.</param>
+    /// <param name="invariants">What must hold at entries and exits.</param>
+    /// <param name="features">Where it counts.</param>
+    public GuestRunner(MachineOptions options, MachineVariants variants, InvariantTable invariants, FeatureMap features)
+    {
+        Fuzz = new FuzzMachine(options, variants);
+        Monitor = new RunMonitor(Fuzz.Machine, Fuzz.Source, features);
+        if (Machine.UnderHypervisor)
+        {
+            _invariants = new InvariantMonitor(Machine, invariants, features, Monitor);
+        }
+
+        Machine.Observe(Observer);
+    }
+
+    /// <summary>Who watches the machine.</summary>
+    public IMachineObserver Observer => _invariants is { } monitor ? monitor : Monitor;
+
+    public FuzzMachine Fuzz { get; }
+
+    public Machine Machine => Fuzz.Machine;
+
+    public RunMonitor Monitor { get; }
+
+    /// <summary>Resets the machine and gives it an input; it has not run yet.</summary>
+    public void Load(FuzzInput input)
+    {
+        Monitor.Begin();
+        _invariants?.Begin();
+        Monitor.AtExit = null;
+        Monitor.AtEntry = null;
+        Machine.Processor.Door.Source = Fuzz.Source;
+        Fuzz.Load(input);
+    }
+
+    /// <summary>Runs an input to its end.</summary>
+    public MachineStop Run(FuzzInput input)
+    {
+        Load(input);
+        return Machine.Run();
+    }
+
+    /// <summary>What the run says by itself, or null.</summary>
+    public Violation? Judge()
+    {
+        if (_invariants?.Violation is { } broken)
+        {
+            return broken;
+        }
+
+        if (Monitor.Stuck is { } stuck)
+        {
+            return new Violation(GuestKill.NoProgress, stuck, $"{RunMonitor.MostStuck} exits in a row ({stuck}) at RIP 0x{Machine.Processor.Rip:x} retired and delivered nothing");
+        }
+
+        // A failed allocation of the host is an input, nothing that the guest did.
+        return Monitor.AllocationFailed ? null : GuestKill.Of(Machine);
+    }
+
+    /// <summary>Digest of everything that the run left, memory too.</summary>
+    public ulong Digest() => MachineDigest.Of(Machine);
+
+    public void Dispose() => Fuzz.Dispose();
+}

@@ -1,0 +1,220 @@
+using VmFuzz.Arch;
+using VmFuzz.Cpu;
+using VmFuzz.Kvm;
+using VmFuzz.Machines;
+using VmFuzz.Vmx;
+
+namespace VmFuzz.Fuzzing;
+
+/// <summary>
+/// Watches one machine of the guest-code target: counts features that <see cref="InvariantMonitor"/> does not, keeps the
+/// facts that oracles ask for at the end, and ends runs that go round without retiring anything.
+/// </summary>
+internal sealed class RunMonitor : IMachineObserver
+{
+    /// <summary>Passes in a row that neither retire nor deliver anything and leave for the same reason.</summary>
+    public const int MostStuck = 256;
+
+    /// <summary>Deliveries and passes of one run, after which it is over; more than any run of this many instructions needs.</summary>
+    public const int MostPasses = 16384;
+
+    private readonly Machine _machine;
+    private readonly FuzzSource _source;
+    private readonly FeatureMap _features;
+    private ulong _failuresBefore;
+    private ulong _stuckAt;
+    private uint _stuckReason;
+    private int _stuck;
+    private int _passes;
+    private bool _int1;
+    private uint _lastReason;
+    private uint _injected;
+    private ulong _consoleHash;
+
+    public RunMonitor(Machine machine, FuzzSource source, FeatureMap features)
+    {
+        _machine = machine;
+        _source = source;
+        _features = features;
+    }
+
+    /// <summary>Called at every exit, after everything else.</summary>
+    public Action<Vcpu>? AtExit { get; set; }
+
+    /// <summary>Called at every pass, after everything else.</summary>
+    public Action<Vcpu>? AtEntry { get; set; }
+
+    /// <summary>Exits of the run.</summary>
+    public ulong Exits { get; private set; }
+
+    /// <summary>An allocation of the host failed.</summary>
+    public bool AllocationFailed { get; private set; }
+
+    /// <summary>Two NMIs waited at once.</summary>
+    public bool TwoNmis { get; private set; }
+
+    /// <summary>An NMI waited behind STI.</summary>
+    public bool NmiBehindSti { get; private set; }
+
+    /// <summary>A fault came in the place of the trap of INT1.</summary>
+    public bool TrapOfInt1Faulted { get; private set; }
+
+    /// <summary>The emulator met an instruction that it does not know.</summary>
+    public bool EmulationFailed => Failures != _failuresBefore;
+
+    private ulong Failures => _machine.Kvm?.Vcpu.Stats.EmulationFailures ?? 0;
+
+    /// <summary>Retired count at the last pass that injected something; all ones when none did.</summary>
+    public ulong InjectedAt { get; private set; }
+
+    /// <summary>The loop without progress that ended the run, or null.</summary>
+    public string? Stuck { get; private set; }
+
+    /// <summary>The run was ended because its guest does nothing but take events.</summary>
+    public bool TooManyPasses { get; private set; }
+
+    /// <summary>Exit reasons seen, one bit each, up to 63.</summary>
+    public ulong Reasons { get; private set; }
+
+    /// <summary>Running hash of console bytes; survives a move to another machine.</summary>
+    public ulong ConsoleHash => _consoleHash;
+
+    /// <summary>Begins a new run.</summary>
+    public void Begin()
+    {
+        _failuresBefore = Failures;
+        _stuckAt = ulong.MaxValue;
+        _stuckReason = 0;
+        _stuck = 0;
+        _passes = 0;
+        _lastReason = 0;
+        _injected = 0;
+        _consoleHash = 0;
+        Exits = 0;
+        Reasons = 0;
+        AllocationFailed = false;
+        TwoNmis = false;
+        NmiBehindSti = false;
+        TrapOfInt1Faulted = false;
+        _int1 = false;
+        TooManyPasses = false;
+        InjectedAt = ulong.MaxValue;
+        Stuck = null;
+    }
+
+    /// <summary>Goes on where the watched run of another machine stood.</summary>
+    public void ContinueFrom(RunMonitor other)
+    {
+        Begin();
+        _consoleHash = other._consoleHash;
+        AllocationFailed = other.AllocationFailed;
+        TwoNmis = other.TwoNmis;
+        NmiBehindSti = other.NmiBehindSti;
+        TrapOfInt1Faulted = other.TrapOfInt1Faulted;
+        Reasons = other.Reasons;
+    }
+
+    public void OnInput(InputPoint point, in Position at, in Input input) =>
+        AllocationFailed |= input.Kind == InputKind.AllocationFailure;
+
+    public void OnDelivered(in GuestEvent delivered, ulong returnRip)
+    {
+        Feature(2, delivered.Information & 0xFFF, (uint)_machine.Processor.Cpl);
+        TrapOfInt1Faulted |= _int1 && delivered.Vector != Vector.Db;
+        _int1 = false;
+        if (_machine.Kvm is null)
+        {
+            CountPass();
+        }
+    }
+
+    public void OnEntry(Vcpu vcpu, in EntryRecord entry)
+    {
+        _injected = entry.Injected.Valid ? entry.Injected.Value : 0;
+        if (_injected != 0)
+        {
+            InjectedAt = _machine.Processor.Retired;
+        }
+
+        TwoNmis |= vcpu.Events.NmiPending > 1 || (vcpu.Events.NmiInjected && vcpu.Events.NmiPending != 0 && !vcpu.Vmx.NmiMasked);
+        NmiBehindSti |= vcpu.Events.NmiPending != 0 && (vcpu.Vmx.InterruptShadow & InterruptibilityState.BlockingBySti) != 0;
+        CountPass();
+        AtEntry?.Invoke(vcpu);
+    }
+
+    public void OnExit(Vcpu vcpu, in VmExit exit, ulong rip)
+    {
+        Exits++;
+        uint reason = exit.Reason & 0xFFFF;
+        Reasons |= reason < 64 ? 1UL << (int)reason : 0;
+        Feature(3, (_lastReason << 8) | reason, (uint)QualificationClass.Of(exit, vcpu));
+        if (exit.IdtVectoringInfo.Valid)
+        {
+            Feature(4, reason, exit.IdtVectoringInfo.Value & 0xFFF);
+        }
+
+        TrapOfInt1Faulted |= _int1 && exit.Basic == ExitReason.TripleFault;
+        _int1 |= exit.InterruptionInfo is { Valid: true, Type: InterruptionType.PrivilegedSoftwareException };
+        _lastReason = reason;
+        NoteProgress(exit, reason);
+        AtExit?.Invoke(vcpu);
+    }
+
+    public void OnInjected(Vcpu vcpu, InterruptionInfo info, uint errorCode, bool again)
+    {
+    }
+
+    public void OnUserspaceExit(Vcpu vcpu, KvmExitReason reason, int result)
+    {
+    }
+
+    public void OnRequest(Vcpu vcpu, Request request, bool served)
+    {
+    }
+
+    public void OnConsole(byte value) => _consoleHash = StateHash.Step(_consoleHash, value);
+
+    public void OnFirstAccess(bool isPort, ulong address, bool write)
+    {
+    }
+
+    public void OnSync()
+    {
+    }
+
+    public void OnEnd(in MachineStop stop) => Feature(9, (uint)stop.Kind, TooManyPasses ? 1U : 0);
+
+    private void Feature(uint kind, uint first, uint second) => _features.Add(((ulong)kind << 52) ^ ((ulong)first << 28) ^ second);
+
+    private void CountPass()
+    {
+        if (++_passes > MostPasses && !TooManyPasses)
+        {
+            TooManyPasses = true;
+            End();
+        }
+    }
+
+    // An event that got into the guest is progress, and so is an instruction; everything else can be repeated for ever.
+    private void NoteProgress(in VmExit exit, uint reason)
+    {
+        ulong retired = _machine.Processor.Retired;
+        bool delivered = _injected != 0 && !exit.IdtVectoringInfo.Valid;
+        if (retired != _stuckAt || reason != _stuckReason || delivered)
+        {
+            (_stuckAt, _stuckReason, _stuck) = (retired, reason, 0);
+        }
+        else if (++_stuck > MostStuck && Stuck is null)
+        {
+            Stuck = exit.Basic.ToString();
+            End();
+        }
+    }
+
+    // Through the door, so that a trace of the run ends there too.
+    private void End()
+    {
+        _source.StopNow = true;
+        _machine.Processor.RecomputeLimit();
+    }
+}

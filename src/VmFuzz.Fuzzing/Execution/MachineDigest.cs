@@ -1,0 +1,42 @@
+using VmFuzz.Arch;
+using VmFuzz.Machines;
+
+namespace VmFuzz.Fuzzing;
+
+/// <summary>Digest of a whole machine: every component, the hypervisor's own state, memory, console.</summary>
+internal static class MachineDigest
+{
+    private const int MostWidth = 2048;
+
+    public static ulong Of(Machine machine)
+    {
+        ulong digest = machine.Memory.Digest();
+        digest = StateHash.Step(digest, machine.ConsoleHash);
+        foreach (IStateful component in machine.Components)
+        {
+            digest = Add(digest, component);
+        }
+
+        foreach (IStateful component in machine.InnerComponents)
+        {
+            digest = Add(digest, component);
+        }
+
+        return digest;
+    }
+
+    private static ulong Add(ulong digest, IStateful component)
+    {
+        Span<byte> buffer = stackalloc byte[MostWidth];
+        ReadOnlySpan<StateField> fields = component.Fields;
+        for (int i = 0; i < fields.Length; i++)
+        {
+            int width = fields[i].Width;
+            Span<byte> bytes = width <= MostWidth ? buffer[..width] : new byte[width];
+            component.ReadField(i, bytes);
+            digest = StateHash.Step(digest, System.IO.Hashing.XxHash3.HashToUInt64(bytes));
+        }
+
+        return digest;
+    }
+}

@@ -1,0 +1,31 @@
+using VmFuzz.Arch;
+using VmFuzz.Kvm;
+using VmFuzz.Vmx;
+
+namespace VmFuzz.Fuzzing;
+
+/// <summary>What tells two exits of one reason apart, without addresses and values.</summary>
+internal static class QualificationClass
+{
+    /// <summary>The class, below 2^28.</summary>
+    public static ulong Of(in VmExit exit, Vcpu vcpu) => exit.Basic switch
+    {
+        ExitReason.ExceptionOrNmi => exit.InterruptionInfo.Value & 0xFFF,
+        ExitReason.ControlRegisterAccess => exit.Qualification & 0x3F,
+        ExitReason.MovDr => exit.Qualification & 0x17,
+        ExitReason.IoInstruction => (exit.Qualification & 0x7F) | (KnownPort(exit.Qualification >> 16) << 8),
+        ExitReason.Rdmsr or ExitReason.Wrmsr => MsrClass((uint)vcpu.Rcx),
+        ExitReason.Cpuid => (vcpu.Rax ^ (vcpu.Rax >> 24)) & 0xFF,
+        ExitReason.EptViolation => exit.Qualification & 0x1FFF,
+        ExitReason.TaskSwitch => (exit.Qualification >> 30) & 3,
+        _ => 0,
+    } | ((ulong)vcpu.Vmx.Cpl << 26);
+
+    // Numbers that mean something are told apart; of all others there is one class for each order of magnitude.
+    private static ulong MsrClass(uint msr) =>
+        msr is < 0x2000 or (>= 0xC000_0000 and < 0xC000_2000) or (>= 0x4000_0000 and < 0x4000_0200)
+            ? (msr & 0x1FFF) | ((ulong)(msr >> 30) << 13)
+            : 0x1_0000UL + (ulong)System.Numerics.BitOperations.Log2(msr);
+
+    private static ulong KnownPort(ulong port) => port & 0xFFFF;
+}

@@ -1,0 +1,170 @@
+using VmFuzz.Arch;
+using VmFuzz.Cpu;
+using VmFuzz.Vmx;
+using static Iced.Intel.AssemblerRegisters;
+
+namespace VmFuzz.Kvm.Tests;
+
+/// <summary>The tables of rules and of the emulator, and behaviour that they hold.</summary>
+public class GuestRuleTests
+{
+    [Fact]
+    public void Rows_AreInTheOrderOfTheirNumbers_WithUniqueIds()
+    {
+        Assert.Equal(Enum.GetValues<Rule>(), GuestRules.Rows.Select(static r => r.Number));
+        Assert.Equal(GuestRules.Rows.Length, GuestRules.Rows.Select(static r => r.Id).Distinct(StringComparer.Ordinal).Count());
+    }
+
+    [Fact]
+    public void Without_ARule_DropsThatOneOnly()
+    {
+        foreach (GuestRule row in GuestRules.Rows)
+        {
+            GuestRules rules = GuestRules.Default.Without(row.Id);
+            Assert.Equal(row.Id, Assert.Single(rules.DroppedRules()));
+            Assert.False(rules.IsDefault);
+        }
+
+        Assert.True(GuestRules.Default.IsDefault);
+        Assert.Throws<ArgumentException>(() => GuestRules.Default.Without("nothing"));
+    }
+
+    [Fact]
+    public void EmulatorTable_EachMnemonic_HasOneRow()
+    {
+        var all = EmulatorTable.Default.Rows.SelectMany(static r => r.Mnemonics).ToArray();
+        Assert.Equal(all.Length, all.Distinct().Count());
+        Assert.Throws<ArgumentException>(() => EmulatorTable.Default.With("nothing", static (e, in i) => Emulator.Step.Unknown));
+    }
+
+    [Fact]
+    [Trait("row", "S81")]
+    public void SingleStep_OverSti_TrapsAndTheGuestGoesOn()
+    {
+        using TestVm vm = new(c =>
+        {
+            c.mov(__word_ptr[4], 0x2000);
+            c.mov(__word_ptr[6], 0);
+            c.pushf();
+            c.pop(ax);
+            c.or(ax, 0x100);
+            c.push(ax);
+            c.popf();
+            c.sti();
+            c.nop();
+            c.hlt();
+        });
+
+        // The handler counts in DX and clears TF of its caller at the third trap.
+        vm.Load(0x2000, TestVm.Assemble(16, c =>
+        {
+            Iced.Intel.Label more = c.CreateLabel();
+            c.push(bp);
+            c.mov(bp, sp);
+            c.inc(dx);
+            c.cmp(dx, 2);
+            c.jb(more);
+            c.and(__word_ptr[bp + 6], 0xFEFF);
+            c.Label(ref more);
+            c.pop(bp);
+            c.iret();
+        }, 0x2000));
+        vm.Vcpu.Rdx = 0;
+        vm.RunToHalt();
+        Assert.Equal(2UL, vm.Vcpu.Rdx);
+        Assert.Equal(0UL, vm.Vmx.Current[VmcsField.GuestPendingDebug]);
+    }
+
+    [Fact]
+    [Trait("row", "S97")]
+    public void UnknownInstruction_AtCpl3_IsInvalidOpcode_AtCpl0AnError()
+    {
+        using TestVm vm = new(c => c.fninit(), bits: 32);
+        Assert.Equal(0, vm.Vcpu.HandleExit(new VmExit((uint)ExitReason.EptMisconfiguration, GuestPhysical: 0xD000_0000)));
+        Assert.Equal(KvmInternalError.Emulation, vm.Vcpu.KvmRun.InternalError);
+        UserMode(vm);
+        Assert.Equal(1, vm.Vcpu.HandleExit(new VmExit((uint)ExitReason.EptMisconfiguration, GuestPhysical: 0xD000_0000)));
+        Assert.Equal(Vector.Ud, vm.Vcpu.Events.Exception.Vector);
+        Assert.Equal(TestVm.Code, vm.Vcpu.Rip);
+    }
+
+    [Fact]
+    [Trait("row", "S97")]
+    public void ExchangeAndAdd_RegistersAndAddressRegister_AreAsTheProcessorHasThem()
+    {
+        using TestVm vm = new(c => c.xadd(ecx, eax), bits: 32);
+        vm.Vcpu.Rax = 5;
+        vm.Vcpu.Rcx = 7;
+        Assert.Equal(1, Emulate(vm));
+        Assert.Equal(12UL, vm.Vcpu.Rcx);
+        Assert.Equal(7UL, vm.Vcpu.Rax);
+
+        using TestVm same = new(c => c.xadd(eax, eax), bits: 32);
+        same.Vcpu.Rax = 5;
+        Assert.Equal(1, Emulate(same));
+        Assert.Equal(10UL, same.Vcpu.Rax);
+
+        using TestVm memory = new(c => c.xadd(__dword_ptr[eax], eax), bits: 32);
+        memory.Load(0x3000, [1, 0, 0, 0]);
+        memory.Vcpu.Rax = 0x3000;
+        Assert.Equal(1, Emulate(memory));
+        Assert.Equal(0x3001UL, memory.Peek(0x3000, 4));
+        Assert.Equal(1UL, memory.Vcpu.Rax);
+    }
+
+    [Fact]
+    [Trait("row", "S97")]
+    public void CompareExchange_AddressedByTheAccumulator_WritesBackWhereItRead()
+    {
+        using TestVm vm = new(c => c.cmpxchg(__dword_ptr[eax], ecx), bits: 32);
+        vm.Load(0x3000, [1, 0, 0, 0]);
+        vm.Vcpu.Rax = 0x3000;
+        Assert.Equal(1, Emulate(vm));
+        Assert.Equal(1UL, vm.Peek(0x3000, 4));
+        Assert.Equal(1UL, vm.Vcpu.Rax);
+        Assert.Equal(0UL, vm.Peek(1, 4));
+        Assert.Equal(0UL, vm.Vcpu.RFlags & RFlags.Cf);
+    }
+
+    [Fact]
+    [Trait("row", "S97")]
+    public void NullSelector_MakesADataSegmentUnusable_AndIsRefusedBySs()
+    {
+        using TestVm data = new(c => c.mov(ds, ax), bits: 32);
+        data.Vcpu.Rax = 3;
+        Assert.Equal(1, Emulate(data));
+        Assert.False(data.Vcpu.Vmx.GetSegment(SegmentRegister.Ds).Usable);
+        Assert.Equal(3UL, data.Vcpu.Vmx.GetSegment(SegmentRegister.Ds).Selector);
+
+        using TestVm stack = new(c => c.mov(ss, ax), bits: 32);
+        stack.Vcpu.Rax = 0;
+        Assert.Equal(1, Emulate(stack));
+        Assert.Equal(Vector.Gp, stack.Vcpu.Events.Exception.Vector);
+        Assert.True(stack.Vcpu.Vmx.GetSegment(SegmentRegister.Ss).Usable);
+    }
+
+    [Fact]
+    [Trait("row", "S97")]
+    public void MoveToSs_Emulated_LeavesItsShadowAndHoldsTheTrapBack()
+    {
+        using TestVm vm = new(c => c.mov(ss, ax), bits: 32);
+        vm.Load(0x4010, BitConverter.GetBytes(0x00CF_9300_0000_FFFFUL));
+        vm.Vmx.Current[VmcsField.GuestGdtrBase] = 0x4000;
+        vm.Vmx.Current[VmcsField.GuestGdtrLimit] = 0x1F;
+        vm.Vcpu.RFlags |= RFlags.Tf;
+        vm.Vcpu.Rax = 0x10;
+        Assert.Equal(1, Emulate(vm));
+        Assert.Equal(2UL, vm.Vcpu.Vmx.InterruptShadow);
+        Assert.False(vm.Vcpu.Events.Exception.Pending);
+        Assert.Equal(PendingDebugExceptions.Bs, vm.Vmx.Current[VmcsField.GuestPendingDebug]);
+    }
+
+    private static int Emulate(TestVm vm) =>
+        vm.Vcpu.HandleExit(new VmExit((uint)ExitReason.EptMisconfiguration, GuestPhysical: 0xD000_0000));
+
+    private static void UserMode(TestVm vm)
+    {
+        vm.Vcpu.Vmx.SetSegment(SegmentRegister.Ss, new SegmentState { Selector = 0x23, Limit = uint.MaxValue, Attributes = 0xC0F3 });
+        vm.Vcpu.Vmx.SetSegment(SegmentRegister.Cs, new SegmentState { Selector = 0x1B, Limit = uint.MaxValue, Attributes = 0xC0FB });
+    }
+}
