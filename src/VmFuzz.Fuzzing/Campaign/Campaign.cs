@@ -53,8 +53,7 @@ public sealed partial class Campaign : IDisposable
         _executor = options.Executor;
         _corpus = corpus;
         _lock = held;
-        MutatorTable table = InputMaker.TableOf(options.Identity.Mode);
-        _maker = new InputMaker(options.Identity.Mode, table, _executor.Target, options.Identity.Seed);
+        _maker = new InputMaker(options.Identity.Mode, _executor.Target, options.Identity.Seed);
         _feedback = options.Identity.Mode is FuzzMode.Full or FuzzMode.Coverage ? new Feedback(options.Probes, _executor.Features) : null;
         _findings = new FindingBook(options.Sink?.Invoke(corpus) ?? new CrashFolderSink(corpus));
         _queue = InputQueue.Read(corpus, _executor.Target);
@@ -332,8 +331,8 @@ public sealed partial class Campaign : IDisposable
     {
         foreach (CorpusFile file in files)
         {
-            FuzzInput input = _queue.Decode(file.Bytes.AsSpan(), out ulong content);
-            if (!_queue.Has(content) && contents.Add(content))
+            FuzzInput input = _queue.Decode(file.Bytes.AsSpan());
+            if (!_queue.Has(input) && contents.Add(TextHash.Of(FuzzCodec.Encode(input))))
             {
                 _seeds.Enqueue(new Seed(input, file.FileName));
             }
