@@ -25,7 +25,6 @@ public class TriggerTests
         ("e3c7cb6ad719", "guest-kill.unknown-exit", Made(Exit(ExitReason.Vmxoff, 3))),
         ("CVE-2016-3713", "crash.exception", Made(Exit(ExitReason.Rdmsr, 2), [], (Gpr.Rcx, 0x2F8))),
         ("6affcbedcac7", "retire.single-step", Made(Exit(ExitReason.Cpuid, 2), [new(VmcsField.GuestRflags, 0x102)])),
-        ("bb663c7ada38", "retire.rf", Made(Exit(ExitReason.Cpuid, 2), [new(VmcsField.GuestRflags, 0x1_0002)])),
         ("CVE-2014-7842", "guest-kill.internal-error", Coded([0xDB, 0xE3], Made(Mmio, User64))),
         ("CVE-2014-3647", "guest-kill.entry-failure",
             Patched(FuzzLayout.Stack, [0, 0, 0, 0, 0, 0, 0, 0x80, 8], Coded([0x48, 0xCB], Made(Mmio)))),
