@@ -42,7 +42,13 @@ internal static class MachineDigest
                 bytes = bytes[8..];
             }
 
-            digest = StateHash.Step(digest, StateFields.Take(bytes));
+            ulong last = 0;
+            for (int j = bytes.Length - 1; j >= 0; j--)
+            {
+                last = (last << 8) | bytes[j];
+            }
+
+            digest = StateHash.Step(digest, last);
         }
 
         return digest;
