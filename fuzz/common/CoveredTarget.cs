@@ -68,13 +68,16 @@ public sealed unsafe class CoveredTarget
             return error.Message;
         }
 
-        if (open(_options.Target, [.. _options.Plugins]) is not { } run)
+        try
         {
-            return $"there is no target {_options.Target}{(_options.Plugins.IsEmpty ? "" : ", or a plug-in cannot be loaded")}";
+            _run = open(_options.Target, [.. _options.Plugins])!;
+        }
+        catch (Exception wrong) when (wrong is NotSupportedException or ArgumentException)
+        {
+            return wrong.Message;
         }
 
-        _run = run;
-        return null;
+        return _run is not null ? null : $"there is no target {_options.Target}{(_options.Plugins.IsEmpty ? "" : ", or a plug-in cannot be loaded")}";
     }
 
     /// <summary>Runs some inputs, so that what happens only once has happened, and empties the map.</summary>

@@ -99,7 +99,7 @@ internal static class OutsideFindings
             if (!line.Wait(TimeSpan.FromSeconds(arguments.HangSeconds + (said.Count == 0 ? 30 : 0))))
             {
                 process.Kill();
-                return (said, string.Create(CultureInfo.InvariantCulture, $"hang: no end after {arguments.HangSeconds} s"));
+                return (said, string.Create(CultureInfo.InvariantCulture, $"{OracleFolders.Hang}: no end after {arguments.HangSeconds} s"));
             }
 
             if (line.Result is not { } text)
@@ -117,6 +117,6 @@ internal static class OutsideFindings
         }
 
         process.WaitForExit();
-        return (said, process.ExitCode > 128 ? string.Create(CultureInfo.InvariantCulture, $"death@signal{process.ExitCode - 128}: the process died of signal {process.ExitCode - 128}") : null);
+        return (said, process.ExitCode > 128 ? string.Create(CultureInfo.InvariantCulture, $"{OracleFolders.Death}@signal{process.ExitCode - 128}: the process died of signal {process.ExitCode - 128}") : null);
     }
 }
