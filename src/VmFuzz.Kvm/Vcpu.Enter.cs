@@ -6,6 +6,7 @@ namespace VmFuzz.Kvm;
 public sealed partial class Vcpu
 {
     private bool _initPending;
+    private bool _machineCheckPending;
     private int _sipiVector = -1;
     private bool _pageReady;
     private ulong _stealDelay;
@@ -19,6 +20,12 @@ public sealed partial class Vcpu
         }
 
         TakeInputs(InputPoint.AfterRequests);
+        if (_machineCheckPending && !Events.Exception.Pending)
+        {
+            _machineCheckPending = false;
+            Events.QueueException(Vector.Mc);
+        }
+
         bool immediateExit = ForceImmediateExit;
         if (Check(Request.Event) || wantWindow)
         {

@@ -117,7 +117,7 @@ public sealed partial class Vcpu
     private void Requeue(InterruptionInfo info, uint errorCode, uint instructionLength)
     {
         Events.ClearPlaced();
-        if (Events.NeedsReinjection)
+        if (Events.NeedsReinjection || _machineCheckPending)
         {
             // What stood behind the delivered event has its turn at the next entry.
             Raise(Request.Event);

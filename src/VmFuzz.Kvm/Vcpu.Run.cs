@@ -235,26 +235,30 @@ public sealed partial class Vcpu
     {
         Host.Log(HostEvent.Block);
         TakeInputs(InputPoint.Blocked);
-        if (IsWoken)
+        if (IsRunnable)
         {
             Stats.HaltWakeups++;
             Raise(Request.Unhalt);
-            return;
         }
-
-        // One VCPU, one thread: nothing else can wake it before its userspace runs again.
-        Host.SignalPending = true;
+        else if (!IsWoken)
+        {
+            // One VCPU, one thread: nothing else can wake it before its userspace runs again.
+            Host.SignalPending = true;
+        }
     }
 
     /// <summary>The next run call would find the VCPU blocked with nothing that wakes it.</summary>
     internal bool IsAsleep => !IsWoken;
 
-    private bool IsWoken =>
+    // A signal and a due timer end the sleep but not the halt.
+    private bool IsWoken => IsRunnable || IsRaised(Request.PendingTimer) || Host.SignalPending;
+
+    // kvm_arch_vcpu_runnable.
+    private bool IsRunnable =>
         (Events.InterruptWaits && Vmx.InterruptAllowed)
         || (Events.NmiPending > 0 || Events.NmiQueued > 0)
         || _initPending || (_sipiVector >= 0 && MpState == MpState.InitReceived)
-        || IsRaised(Request.PendingTimer) || IsRaised(Request.Unhalt)
-        || _pageReady || PvUnhalted || Host.SignalPending
+        || IsRaised(Request.Unhalt) || _pageReady || PvUnhalted
         || MpState == MpState.Runnable && !AsyncPageHalted;
 
     private void LockSlots()
@@ -376,7 +380,9 @@ public sealed partial class Vcpu
                 Vm.Mmu.FailNextLoad = true;
                 break;
             case InputKind.MachineCheck:
-                Events.QueueException(Vector.Mc);
+                // Whoever reports it does so between two passes (KVM_X86_SET_MCE).
+                _machineCheckPending = true;
+                Raise(Request.Event);
                 break;
         }
     }

@@ -55,7 +55,8 @@ public sealed partial class Vcpu
         3 or 4 or 5 => Events.Save(index - 3),
         6 => (ulong)GuestDebug,
         7 => LastGuestTsc,
-        8 => (AsyncPageHalted ? 1UL : 0) | (_pageReady ? 2UL : 0) | (_initPending ? 4UL : 0) | (_debugTrapPending ? 8UL : 0) | (PvUnhalted ? 16UL : 0),
+        8 => (AsyncPageHalted ? 1UL : 0) | (_pageReady ? 2UL : 0) | (_initPending ? 4UL : 0) | (_debugTrapPending ? 8UL : 0)
+            | (_machineCheckPending ? 16UL : 0) | (PvUnhalted ? 32UL : 0),
         9 => (ulong)(_sipiVector + 1),
         10 => _stealDelay,
         11 => StealTimeAddress,
@@ -84,7 +85,8 @@ public sealed partial class Vcpu
                 _pageReady = (value & 2) != 0;
                 _initPending = (value & 4) != 0;
                 _debugTrapPending = (value & 8) != 0;
-                PvUnhalted = (value & 16) != 0;
+                _machineCheckPending = (value & 16) != 0;
+                PvUnhalted = (value & 32) != 0;
                 break;
             case 9: _sipiVector = (int)value - 1; break;
             case 10: _stealDelay = value; break;

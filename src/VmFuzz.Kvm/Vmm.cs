@@ -82,6 +82,11 @@ public sealed class Vmm
             if (!Vcpu.StoppedInGuest)
             {
                 _host.TakeInputs(InputPoint.Userspace);
+                if (_host.StopRequested)
+                {
+                    break;
+                }
+
                 OfferInterrupt();
             }
 

@@ -37,9 +37,15 @@ internal sealed record Layer(string Name, ImmutableArray<string> Projects, Immut
         new("VmFuzz.Fuzz.LibFuzzer", ["VmFuzz.Fuzz.Common", "VmFuzz.Fuzzing"], ["System.IO.Hashing"], Ambient: true),
     ];
 
+    /// <summary>Assemblies beside the product that the laws hold for too: plug-ins that stand for a user's.</summary>
+    public static readonly ImmutableArray<Layer> Beside =
+    [
+        new("VmFuzz.Bugs", ["VmFuzz.Coverage", "VmFuzz.Fuzzing", "VmFuzz.Replay", .. Replay], ["Iced"], Ambient: true),
+    ];
+
     /// <summary>The layer of an assembly.</summary>
     public static Layer Of(AssemblyDefinition assembly) =>
-        All.FirstOrDefault(layer => layer.Name == assembly.Name.Name)
+        All.Concat(Beside).FirstOrDefault(layer => layer.Name == assembly.Name.Name)
         ?? throw new InvalidOperationException($"{assembly.Name.Name} has no row in Layer.All.");
 }
 

@@ -10,7 +10,7 @@ public sealed class LawTests
         var pairs = new TheoryData<string, string>();
         foreach (Law law in Law.All)
         {
-            foreach (Layer layer in Layer.All)
+            foreach (Layer layer in Layer.All.Concat(Layer.Beside))
             {
                 pairs.Add(law.Id, layer.Name);
             }

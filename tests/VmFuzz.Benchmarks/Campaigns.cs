@@ -9,6 +9,17 @@ internal static class Campaigns
 
     public static Func<long> Create(FuzzTarget target, FuzzMode mode)
     {
+        Campaign? campaign = null;
+        return () =>
+        {
+            campaign ??= Open(target, mode);
+            campaign.Step(Executions, 0);
+            return Executions;
+        };
+    }
+
+    private static Campaign Open(FuzzTarget target, FuzzMode mode)
+    {
         string directory = Directory.CreateTempSubdirectory("vmfuzz-benchmark-").FullName;
         AppDomain.CurrentDomain.ProcessExit += (_, _) => Directory.Delete(directory, recursive: true);
         Probes probes = new();
@@ -27,11 +38,7 @@ internal static class Campaigns
 
         // Until the corpus is full.
         campaign!.Step(4 * Executions, 0);
-        return () =>
-        {
-            campaign.Step(Executions, 0);
-            return Executions;
-        };
+        return campaign;
     }
 
     /// <summary>16 Ki probes, of which a run hits a few hundred.</summary>

@@ -4,6 +4,10 @@ using System.Globalization;
 namespace VmFuzz.Benchmarks;
 
 /// <summary>One thing to time: a name, what one unit of work is, and a run that does a number of units.</summary>
+/// <param name="Name">Its name.</param>
+/// <param name="Unit">What one unit of work is.</param>
+/// <param name="Run">Does a number of units and says how many.</param>
+/// <param name="TargetNanoseconds">What a unit should take; 0 for nothing in particular.</param>
 /// <param name="Base">Name of the case that does the same without something: its time is 1 in the column of ratios.</param>
 internal sealed record Case(string Name, string Unit, Func<long> Run, double TargetNanoseconds = 0, string? Base = null);
 

@@ -15,11 +15,11 @@ public class ReproduceTests : CommandFixture
     {
         Assert.Null(Corpus.TryOpen(At("c/worker00"), static _ => { }, out Corpus? corpus));
         FuzzInput input = new() { Target = FuzzTarget.ExitHandlers };
-        input.Exits.Add(new MadeExit(new VmExit((uint)ExitReason.Hlt, InstructionLength: 1)));
         input.Exits.Add(new MadeExit(new VmExit((uint)ExitReason.Cpuid, InstructionLength: 2)));
+        input.Exits.Add(new MadeExit(new VmExit((uint)ExitReason.Hlt, InstructionLength: 1)));
         Violation violation = claimed ?? InputProbe.Look(target.CreateExecutor, input, null).Violation!;
         var facts = new CampaignFacts(target.Name, "", "worker00", 7, EngineIdentity.Here(target.Name.StartsWith("harmful", StringComparison.Ordinal) ? [new HarmfulPlugin().Identity] : []), []);
-        var sink = new FindingSink(corpus!, target, facts, static _ => { });
+        var sink = new FindingSink(corpus!, target.CreateExecutor, facts, static _ => { });
         return At("c/worker00/" + sink.Add(new FoundInput(input, violation, 3, 0, null, "", Fatal: false)));
     }
 

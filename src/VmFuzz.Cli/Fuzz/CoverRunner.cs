@@ -35,28 +35,13 @@ internal sealed class CoverRunner
         Setup what = JsonSerializer.Deserialize<Setup>(Encoding.UTF8.GetString(setup))!;
         FuzzTargetRow target = FuzzPlugins.Load(what.Names[1..]).Find(what.Names[0])!;
         IFuzzExecutor executor = target.CreateExecutor();
-        var buckets = new byte[what.Probes];
         var input = new FuzzInput();
         return bytes =>
         {
+            // What only one of two runs reaches is the doing of a cache, not of the input.
             FuzzCodec.Decode(bytes, input);
-            CoverageMap.Clear();
-            executor.Run(input);
-            CoverageCounts.Classify(CoverageMap.Counts.Slice(what.FirstProbe, what.Probes), buckets);
-            var cells = new List<uint>();
-            for (int i = 0; i < buckets.Length; i++)
-            {
-                if (buckets[i] != 0)
-                {
-                    cells.Add(((uint)i << 8) | buckets[i]);
-                }
-            }
-
-            foreach (ushort feature in executor.Features.Touched)
-            {
-                cells.Add(1U << 31 | feature);
-            }
-
+            HashSet<uint> first = Reach(executor, input, what);
+            List<uint> cells = [.. Reach(executor, input, what).Where(first.Contains).Order()];
             var answer = new byte[cells.Count * sizeof(uint)];
             for (int i = 0; i < cells.Count; i++)
             {
@@ -65,6 +50,29 @@ internal sealed class CoverRunner
 
             return answer;
         };
+    }
+
+    private static HashSet<uint> Reach(IFuzzExecutor executor, FuzzInput input, Setup what)
+    {
+        CoverageMap.Clear();
+        executor.Run(input);
+        var cells = new HashSet<uint>();
+        Span<byte> counts = CoverageMap.Counts.Slice(what.FirstProbe, what.Probes);
+        CoverageCounts.Classify(counts, counts);
+        for (int i = 0; i < counts.Length; i++)
+        {
+            if (counts[i] != 0)
+            {
+                cells.Add(((uint)i << 8) | counts[i]);
+            }
+        }
+
+        foreach (ushort feature in executor.Features.Touched)
+        {
+            cells.Add((1U << 31) | feature);
+        }
+
+        return cells;
     }
 
     private static uint[] Cells(byte[] answer)

@@ -89,7 +89,7 @@ internal sealed class LiveView : IFuzzView
         string limit = view.Limit > 0 ? $" of {FuzzTexts.Clock(view.Limit)}" : "";
         console.Write(new Rule($"[bold]vmfuzz fuzz {Escape(view.Target)}[/]  {FuzzTexts.Clock(view.Elapsed)}{limit}") { Justification = Justify.Left });
         console.Write(Columns(Figures(view), Reached(view)));
-        console.Write(Mutators(view));
+        console.Write(Mutators(view, width));
         console.Write(Workers(view));
         if (!view.Findings.IsEmpty)
         {
@@ -98,8 +98,7 @@ internal sealed class LiveView : IFuzzView
 
         foreach (string line in _said)
         {
-            console.Write(new Text(line, new Style(Color.Grey)) { Overflow = Overflow.Ellipsis });
-            console.WriteLine();
+            console.Write(new Text(Cut(line, width) + "\n", new Style(Color.Grey)));
         }
 
         return text.ToString().TrimEnd('\n').Split('\n');
@@ -138,12 +137,15 @@ internal sealed class LiveView : IFuzzView
         ("stability", string.Create(CultureInfo.InvariantCulture, $"{view.Stability:F2} %")),
         ("findings", view.Findings.Length.ToString(CultureInfo.InvariantCulture)));
 
-    private static Text Mutators(CampaignView view)
+    // On one line: a text that wraps would move what is below.
+    private static string Cut(string text, int width) => text.Length < width ? text : text[..(width - 2)] + "…";
+
+    private static Text Mutators(CampaignView view, int width)
     {
         IEnumerable<string> best = view.Mutators.Where(static m => m.Finds != 0).Take(MostMutators)
             .Select(static m => string.Create(CultureInfo.InvariantCulture, $"{m.Id} {m.Finds}/{Short(m.Tries)}"));
         string text = string.Join("  ", best);
-        return new Text("mutators   " + (text.Length == 0 ? "-" : text) + "\n", new Style(Color.Grey)) { Overflow = Overflow.Ellipsis };
+        return new Text(Cut("mutators   " + (text.Length == 0 ? "-" : text), width) + "\n", new Style(Color.Grey));
     }
 
     private static string Short(ulong value) => value switch

@@ -78,6 +78,9 @@ internal static class DebugRegisterExit
 
         vcpu.Vmx.Dr7 = dr7 & ~GeneralDetect;
         vcpu.Vmx.Dr6 = (vcpu.Vmx.Dr6 & ~0xFUL) | Bd;
+
+        // A fault, and the flags that it pushes have RF set; injecting does not do that for #DB.
+        vcpu.Vmx.RFlags |= RFlags.Rf;
         vcpu.Events.QueueException(Vector.Db);
         return ExitOutcome.Resume;
     }

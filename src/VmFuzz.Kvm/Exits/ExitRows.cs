@@ -32,7 +32,7 @@ internal static class ExitRows
         new("vmxoff", ExitReason.Vmxoff, VmxInstructionExit.Handle, ExitWrites.Events, "S92", "handle_vmoff"),
         new("vmxon", ExitReason.Vmxon, VmxInstructionExit.Handle, ExitWrites.Events, "S92", "handle_vmon"),
         new("control-register", ExitReason.ControlRegisterAccess, ControlRegisterExit.Handle, ExitWrites.System | ExitWrites.Gprs | ExitWrites.Events, "S85", "handle_cr"),
-        new("debug-register", ExitReason.MovDr, DebugRegisterExit.Handle, ExitWrites.System | ExitWrites.Gprs | ExitWrites.Events, "S86", "handle_dr"),
+        new("debug-register", ExitReason.MovDr, DebugRegisterExit.Handle, ExitWrites.System | ExitWrites.Gprs | ExitWrites.Events | ExitWrites.Flow, "S86", "handle_dr"),
         new("io", ExitReason.IoInstruction, IoExit.Handle, ExitWrites.Gprs | ExitWrites.Flow | ExitWrites.Events | ExitWrites.Memory, "S84", "handle_io"),
         new("rdmsr", ExitReason.Rdmsr, MsrExit.HandleRead, ExitWrites.Gprs | ExitWrites.Events, "S88", "handle_rdmsr"),
         new("wrmsr", ExitReason.Wrmsr, MsrExit.HandleWrite, ExitWrites.System | ExitWrites.Events, "S88", "handle_wrmsr"),

@@ -104,12 +104,32 @@ internal sealed class LibFuzzer(int worker, FuzzArguments arguments, CampaignDir
     }
 
     /// <inheritdoc/>
-    public override OutsideEnd Judge(int exitCode) => exitCode switch
+    public override OutsideEnd Judge(int exitCode)
     {
-        0 => OutsideEnd.Done,
-        ErrorStatus or TimeoutStatus or MemoryStatus => Share > 0 && _before + _now >= Share ? OutsideEnd.Done : OutsideEnd.Again,
-        _ => OutsideEnd.Broken,
-    };
+        if (exitCode is not (ErrorStatus or TimeoutStatus or MemoryStatus))
+        {
+            return exitCode == 0 ? OutsideEnd.Done : OutsideEnd.Broken;
+        }
+
+        SetAside();
+        return Share > 0 && _before + _now >= Share ? OutsideEnd.Done : OutsideEnd.Again;
+    }
+
+    // What ended the process must not be there when it starts again.
+    private void SetAside()
+    {
+        foreach (string saved in Saved())
+        {
+            byte[] bytes = File.ReadAllBytes(saved);
+            foreach (string file in ((string[])[_seeds, QueueOf(Worker)]).Where(Directory.Exists).SelectMany(Directory.GetFiles))
+            {
+                if (new FileInfo(file) is { Exists: true } info && info.Length == bytes.Length && File.ReadAllBytes(file).AsSpan().SequenceEqual(bytes))
+                {
+                    File.Delete(file);
+                }
+            }
+        }
+    }
 
     private static string? Missing()
     {

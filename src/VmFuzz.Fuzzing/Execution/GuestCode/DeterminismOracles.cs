@@ -7,14 +7,15 @@ internal static class DeterminismOracles
 {
     public static readonly ImmutableArray<DeepOracleRow> Rows =
     [
-        new("determinism.again", static (m, input) => Compare(m, input, "again", GuestMachineKind.Kvm)),
-        new("determinism.other-machine", static (m, input) => Compare(m, input, "other-machine", GuestMachineKind.Twin)),
-        new("determinism.reference", static (m, input) => Compare(m, input, "reference", GuestMachineKind.Reference)),
+        new("determinism.again", static (m, input) => Compare(m, input, "again", GuestMachineKind.Kvm, GuestMachineKind.Kvm)),
+        new("determinism.other-machine", static (m, input) => Compare(m, input, "other-machine", GuestMachineKind.Kvm, GuestMachineKind.Twin)),
+        new("determinism.reference", static (m, input) => Compare(m, input, "reference", GuestMachineKind.Kvm, GuestMachineKind.Reference)),
+        new("determinism.bare", static (m, input) => Compare(m, ComparableEvents.Everywhere(input), "bare", GuestMachineKind.Bare, GuestMachineKind.BareReference)),
     ];
 
-    private static Violation? Compare(GuestMachines machines, FuzzInput input, string how, GuestMachineKind kind)
+    private static Violation? Compare(GuestMachines machines, FuzzInput input, string how, GuestMachineKind based, GuestMachineKind kind)
     {
-        GuestRunner first = machines.Get(GuestMachineKind.Kvm, input.Mode);
+        GuestRunner first = machines.Get(based, input.Mode);
         first.Run(input);
         if (first.Judge() is { } wrong)
         {
@@ -31,7 +32,7 @@ internal static class DeterminismOracles
             return null;
         }
 
-        (string name, string text) = kind == GuestMachineKind.Kvm
+        (string name, string text) = kind == based
             ? ("digest", "the guest's state was not compared")
             : machines.Comparison.FirstDifference(new GuestPair(first.Machine, first.Monitor, second.Machine, second.Monitor))
                 ?? ("hypervisor", "nothing that the guest sees");

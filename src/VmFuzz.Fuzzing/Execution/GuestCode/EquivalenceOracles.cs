@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using VmFuzz.Arch;
 
 namespace VmFuzz.Fuzzing;
 
@@ -8,29 +7,9 @@ internal static class EquivalenceOracles
 {
     public static readonly ImmutableArray<DeepOracleRow> Rows =
     [
-        new("equivalence.bare", static (m, input) => Compare(m, Common(input, nmis: true), GuestMachineKind.Bare, "bare")),
-        new("equivalence.options", static (m, input) => Compare(m, Common(input, nmis: false), GuestMachineKind.Options, "options")),
+        new("equivalence.bare", static (m, input) => Compare(m, ComparableEvents.Everywhere(input), GuestMachineKind.Bare, "bare")),
+        new("equivalence.options", static (m, input) => Compare(m, ComparableEvents.WithoutNmis(input), GuestMachineKind.Options, "options")),
     ];
-
-    /// <summary>The input with those events only that mean the same to both.</summary>
-    public static FuzzInput Common(FuzzInput input, bool nmis)
-    {
-        foreach (ScheduledEvent e in input.Events)
-        {
-            if (!IsCommon(e, nmis))
-            {
-                FuzzInput common = input.Clone();
-                common.Events.RemoveAll(e => !IsCommon(e, nmis));
-                return common;
-            }
-        }
-
-        return input;
-    }
-
-    // Software that tracks NMI blocking by itself guesses its end, so NMIs are left out there.
-    private static bool IsCommon(in ScheduledEvent e, bool nmis) =>
-        e.Point == InputPoint.Boundary && (e.Kind is InputKind.Interrupt or InputKind.ConsoleByte || (nmis && e.Kind == InputKind.Nmi));
 
     private static Violation? Compare(GuestMachines machines, FuzzInput input, GuestMachineKind kind, string how)
     {

@@ -49,6 +49,10 @@ internal static class GuestDifferenceRows
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.NmiBehindSti || p.RightMonitor.NmiBehindSti),
         },
+        new("int1-fault", "KVM completes INT1 and injects its trap; a fault on the trap's way then names the instruction behind it")
+        {
+            Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.TrapOfInt1Faulted || p.RightMonitor.TrapOfInt1Faulted),
+        },
         new("emulator", "KVM's emulator knows some instructions only; CPL 3 gets #UD for the others when they reach MMIO")
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.EmulationFailed || p.RightMonitor.EmulationFailed),
@@ -68,29 +72,15 @@ internal static class GuestDifferenceRows
         },
         new("activity", "under a hypervisor with the irqchip in userspace HLT completes and userspace waits") { Field = "activity", Allows = AcrossOnly },
         new("nmi-pending", "under a hypervisor the run path holds NMIs that wait") { Field = "nmi-pending", Allows = AcrossOnly },
-        new("pdpte", "PDPTEs mean something under PAE paging only")
+        .. Enumerable.Range(0, 4).Select(static i => new GuestDifferenceRow("pdpte", "PDPTEs mean something under PAE paging only")
         {
-            Field = "pdpte0", Allows = static (p, _, _) => !PaePaging(p.Left),
-        },
-        new("pdpte", "PDPTEs mean something under PAE paging only") { Field = "pdpte1", Allows = static (p, _, _) => !PaePaging(p.Left) },
-        new("pdpte", "PDPTEs mean something under PAE paging only") { Field = "pdpte2", Allows = static (p, _, _) => !PaePaging(p.Left) },
-        new("pdpte", "PDPTEs mean something under PAE paging only") { Field = "pdpte3", Allows = static (p, _, _) => !PaePaging(p.Left) },
-        new("last-out.rip", "the OUT that ends a run is completed when userspace enters again, which it does not")
-        {
-            Field = "rip", Allows = LastOut,
-        },
-        new("last-out.retired", "the OUT that ends a run is completed when userspace enters again, which it does not")
-        {
-            Field = "retired", Allows = LastOut,
-        },
-        new("last-out.interruptibility", "the OUT that ends a run is completed when userspace enters again, which it does not")
-        {
-            Field = "interruptibility", Allows = LastOut,
-        },
-        new("last-out.clock", "the OUT that ends a run is completed when userspace enters again, which it does not")
-        {
-            Field = "clock", Allows = LastOut,
-        },
+            Field = $"pdpte{i}", Allows = static (p, _, _) => !PaePaging(p.Left),
+        }),
+        .. ImmutableArray.Create("rip", "retired", "clock", "interruptibility", "rsi", "rcx").Select(static name =>
+            new GuestDifferenceRow("last-out", "the OUT or OUTS that ends a run is completed when userspace enters again, which it does not")
+            {
+                Field = name, Allows = LastOut,
+            }),
     ];
 
     private static bool AcrossOnly(GuestPair pair, ulong left, ulong right) => pair.AcrossAccelerators;

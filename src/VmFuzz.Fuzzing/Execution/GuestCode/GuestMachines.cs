@@ -21,6 +21,8 @@ internal enum GuestMachineKind
     Options,
     /// <summary>Without a hypervisor.</summary>
     Bare,
+    /// <summary>Without a hypervisor, every instruction by its reference microcode.</summary>
+    BareReference,
 }
 
 /// <summary>The machines of an executor, by kind and mode; made when first asked for.</summary>
@@ -52,11 +54,11 @@ internal sealed class GuestMachines : IDisposable
     /// <summary>A machine that nothing has run on; the caller disposes it.</summary>
     public GuestRunner Create(GuestMachineKind kind, FlatMode mode)
     {
-        Accelerator accelerator = kind == GuestMachineKind.Bare ? Accelerator.Bare : Accelerator.Kvm;
+        Accelerator accelerator = kind is GuestMachineKind.Bare or GuestMachineKind.BareReference ? Accelerator.Bare : Accelerator.Kvm;
         MachineVariants variants = kind == GuestMachineKind.Options ? _variants with { Kvm = WithOtherOptions } : _variants;
         var runner = new GuestRunner(
             FuzzLayout.Options(mode, accelerator, GuestCodeExecutor.MostInstructions), variants, _invariants, kind == GuestMachineKind.Kvm ? _features : _unused);
-        runner.Machine.Processor.ReferenceOnly = kind == GuestMachineKind.Reference;
+        runner.Machine.Processor.ReferenceOnly = kind is GuestMachineKind.Reference or GuestMachineKind.BareReference;
         return runner;
     }
 

@@ -15,8 +15,9 @@ internal static class MigrationOracles
         new("migration.second", static (m, input) => Compare(m, input, 2)),
     ];
 
-    private static Violation? Compare(GuestMachines machines, FuzzInput input, ulong seed)
+    private static Violation? Compare(GuestMachines machines, FuzzInput any, ulong seed)
     {
+        FuzzInput input = ComparableEvents.AtBoundaries(any);
         GuestRunner straight = machines.Get(GuestMachineKind.Kvm, input.Mode);
         straight.Run(input);
         if (straight.Judge() is { } already)

@@ -14,8 +14,7 @@ internal static class PerturbationOracles
 
     private static Violation? Compare(GuestMachines machines, FuzzInput input, ulong seed)
     {
-        // What comes at the places of the run path changes when there are more of them; what the guest does itself does not.
-        FuzzInput common = EquivalenceOracles.Common(input, nmis: true);
+        FuzzInput common = ComparableEvents.AtBoundaries(input);
         GuestRunner left = machines.Get(GuestMachineKind.Kvm, input.Mode);
         GuestRunner right = machines.Get(GuestMachineKind.Twin, input.Mode);
         left.Run(common);

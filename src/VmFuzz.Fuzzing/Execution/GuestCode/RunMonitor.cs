@@ -26,6 +26,7 @@ internal sealed class RunMonitor : IMachineObserver
     private uint _stuckReason;
     private int _stuck;
     private int _passes;
+    private bool _int1;
     private uint _lastReason;
     private uint _injected;
     private ulong _consoleHash;
@@ -54,6 +55,9 @@ internal sealed class RunMonitor : IMachineObserver
 
     /// <summary>An NMI waited behind STI.</summary>
     public bool NmiBehindSti { get; private set; }
+
+    /// <summary>A fault came in the place of the trap of INT1.</summary>
+    public bool TrapOfInt1Faulted { get; private set; }
 
     /// <summary>The emulator met an instruction that it does not know.</summary>
     public bool EmulationFailed => Failures != _failuresBefore;
@@ -91,6 +95,8 @@ internal sealed class RunMonitor : IMachineObserver
         AllocationFailed = false;
         TwoNmis = false;
         NmiBehindSti = false;
+        TrapOfInt1Faulted = false;
+        _int1 = false;
         TooManyPasses = false;
         InjectedAt = ulong.MaxValue;
         Stuck = null;
@@ -104,6 +110,7 @@ internal sealed class RunMonitor : IMachineObserver
         AllocationFailed = other.AllocationFailed;
         TwoNmis = other.TwoNmis;
         NmiBehindSti = other.NmiBehindSti;
+        TrapOfInt1Faulted = other.TrapOfInt1Faulted;
         Reasons = other.Reasons;
     }
 
@@ -113,6 +120,8 @@ internal sealed class RunMonitor : IMachineObserver
     public void OnDelivered(in GuestEvent delivered, ulong returnRip)
     {
         Feature(2, delivered.Information & 0xFFF, (uint)_machine.Processor.Cpl);
+        TrapOfInt1Faulted |= _int1 && delivered.Vector != Vector.Db;
+        _int1 = false;
         if (_machine.Kvm is null)
         {
             CountPass();
@@ -144,6 +153,8 @@ internal sealed class RunMonitor : IMachineObserver
             Feature(4, reason, exit.IdtVectoringInfo.Value & 0xFFF);
         }
 
+        TrapOfInt1Faulted |= _int1 && exit.Basic == ExitReason.TripleFault;
+        _int1 |= exit.InterruptionInfo is { Valid: true, Type: InterruptionType.PrivilegedSoftwareException };
         _lastReason = reason;
         NoteProgress(exit, reason);
         AtExit?.Invoke(vcpu);
