@@ -29,7 +29,8 @@ public sealed class FuzzHostTests : IDisposable
         Assert.Null(Ask(host, new FuzzHostRequest { Op = FuzzHostRequest.Stats, Time = 2000, Clock = 5 }).Error);
         Assert.True(File.Exists(_folder.At("w/fuzzer_stats")));
         FuzzHostRequest hang = new() { Op = FuzzHostRequest.Finding, Index = 3000, Oracle = OracleFolders.Hang, Where = "x", Text = "y" };
-        Assert.Contains(Ask(host, hang).Status!.Findings, static f => f.Key == "hang@x" && f.File.StartsWith("hangs/", StringComparison.Ordinal));
+        Assert.Contains(Ask(host, hang).Status!.Findings, static f => f.Key == "hang@x" && f.File.StartsWith("findings/hang-x-", StringComparison.Ordinal));
+        Assert.Single(Directory.GetFiles(_folder.At("w/hangs")));
 
         Assert.Contains("there are step", Ask(host, new FuzzHostRequest { Op = "dance" }).Error, StringComparison.Ordinal);
         Assert.NotNull(FuzzHostResponse.FromJson(host([1, 2, 3])).Error);
