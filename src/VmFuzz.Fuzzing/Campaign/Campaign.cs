@@ -17,6 +17,7 @@ public sealed partial class Campaign : IDisposable
 {
     private const string LockName = ".lock";
     private const ulong SamplesOfEpoch = 8;
+    private const int DeepShareOfKept = 8;
 
     private readonly CampaignOptions _options;
     private readonly IFuzzExecutor _executor;
@@ -340,8 +341,10 @@ public sealed partial class Campaign : IDisposable
         }
     }
 
-    private bool IsDeep(ulong execution) =>
-        _options.DeepEvery > 0 && StateHash.Step(StateHash.Step(_options.Identity.Seed, 0x6465_6570), execution) % (ulong)_options.DeepEvery == 0;
+    // What showed something new is worth the costly oracles more often; early in a campaign nearly everything does.
+    private bool IsDeep(ulong execution, bool kept) =>
+        _options.DeepEvery > 0
+        && StateHash.Step(StateHash.Step(_options.Identity.Seed, 0x6465_6570), execution) % (ulong)(kept ? Math.Max(1, _options.DeepEvery / DeepShareOfKept) : _options.DeepEvery) == 0;
 
     // An input to start with, and what it is called.
     private sealed record Seed(FuzzInput Input, string FileName);

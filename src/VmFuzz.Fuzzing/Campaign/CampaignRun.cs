@@ -108,7 +108,7 @@ public sealed partial class Campaign
         {
             Found(violation, execution, SourceOf(parents), Operation());
         }
-        else if (kept || IsDeep(execution))
+        else if (IsDeep(execution, kept))
         {
             _deepRuns++;
             if (_executor.RunDeep(_input) is { } deep)

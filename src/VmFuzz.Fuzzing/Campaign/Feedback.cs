@@ -68,7 +68,7 @@ internal sealed class Feedback
         bool any = novelty.Any;
         foreach (ushort cell in _features.Touched)
         {
-            byte bucket = CoverageCounts.Bucket(_features[cell]);
+            byte bucket = Seen(_features[cell]);
             byte seen = _featuresSeen[cell];
             if ((bucket & ~seen) != 0)
             {
@@ -90,7 +90,7 @@ internal sealed class Feedback
         foreach (ushort cell in _features.Touched)
         {
             _featuresHit.Add(cell);
-            _featuresFirst[cell] = CoverageCounts.Bucket(_features[cell]);
+            _featuresFirst[cell] = Seen(_features[cell]);
         }
     }
 
@@ -113,7 +113,7 @@ internal sealed class Feedback
 
         foreach (ushort cell in _featuresHit)
         {
-            if (CoverageCounts.Bucket(_features[cell]) != _featuresFirst[cell])
+            if (Seen(_features[cell]) != _featuresFirst[cell])
             {
                 DistrustFeature(cell);
             }
@@ -266,4 +266,7 @@ internal sealed class Feedback
             _changed = true;
         }
     }
+
+    // That a feature was seen counts, not how often: an exit may come twice for no reason of its own.
+    private static byte Seen(byte count) => count == 0 ? (byte)0 : (byte)1;
 }

@@ -23,9 +23,13 @@ internal static class QualificationClass
 
     // Numbers that mean something are told apart; of all others there is one class for each order of magnitude.
     private static ulong MsrClass(uint msr) =>
-        msr is < 0x2000 or (>= 0xC000_0000 and < 0xC000_2000) or (>= 0x4000_0000 and < 0x4000_0200)
-            ? (msr & 0x1FFF) | ((ulong)(msr >> 30) << 13)
+        msr is < 0x400 or (>= 0xC000_0080 and < 0xC000_0110) or (>= 0x4B56_4D00 and < 0x4B56_4D10)
+            ? (msr & 0x3FF) | ((ulong)(msr >> 30) << 13)
             : 0x1_0000UL + (ulong)System.Numerics.BitOperations.Log2(msr);
 
-    private static ulong KnownPort(ulong port) => port & 0xFFFF;
+    private static ulong KnownPort(ulong port) => (port & 0xFFFF) switch
+    {
+        0x3F8 or 0x3F9 or 0x3FA or 0x3FB or 0x3FC or 0x3FD or 0xE9 or 0xF4 => port & 0xFF,
+        var other => 0x100UL + (ulong)System.Numerics.BitOperations.Log2((uint)other | 1),
+    };
 }

@@ -27,6 +27,7 @@ public sealed record OracleText(string Id, string Meaning)
         new("retire", "an emulated instruction did not end as the architecture has it: RIP, shadows, single step"),
         new("frame", "a handler changed something that its row does not declare"),
         new("privilege", "a check of privilege, mode, reserved bits or canonical form was missed"),
+        new("loaded", "an entry accepted a state that no guest may have"),
         new("translation", "a translation gives rights that the guest's tables or the memory slot do not"),
         new("intercepts", "a nested guest runs with fewer intercepts than its hypervisors asked for"),
         new("taint", "poisoned bytes of the host reached the guest or the run structure"),

@@ -71,7 +71,7 @@ internal sealed class Hunt : IDisposable
                 return Found(violation, input, ran.Exits);
             }
 
-            if ((kept || _executions % DeepEvery == 0) && ran.Violation is null
+            if (_executions % (kept ? DeepEvery / 8 : DeepEvery) == 0 && ran.Violation is null
                 && _planted.RunDeep(input) is not null && Confirm(input, deep: true) is { } second)
             {
                 return Found(second, input, ran.Exits);

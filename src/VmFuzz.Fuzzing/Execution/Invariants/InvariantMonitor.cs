@@ -88,7 +88,9 @@ public sealed class InvariantMonitor : IMachineObserver
 
         if (entry.Injected.Valid)
         {
-            _features.Add(Feature(1, entry.Injected.Value & 0xFFF, _previous));
+            // Exceptions are told apart; one interrupt is as good as another.
+            InterruptionInfo injected = entry.Injected;
+            _features.Add(Feature(1, (ulong)injected.Type, injected.Vector < 32 ? injected.Vector : 32UL));
         }
 
         _next?.OnEntry(vcpu, entry);

@@ -80,9 +80,33 @@ internal static class EntryFacts
     public static Violation? RoundTrip(EntryRig rig, ReadOnlySpan<ulong> before)
     {
         Vmcs v = rig.Unit.Current;
-        int word = v.FirstGuestDifference(before);
-        return word >= 0 && v[VmcsField.EntryMsrLoadCount] == 0
-            ? new Violation("frame.round-trip", Vmcs.GuestFieldAt(word)?.ToString() ?? "", $"{Vmcs.GuestFieldAt(word)} became 0x{v[Vmcs.GuestFieldAt(word) ?? default]:x} by an entry that ran nothing, it was 0x{before[word]:x}")
-            : null;
+        if (v[VmcsField.EntryMsrLoadCount] != 0)
+        {
+            return null;
+        }
+
+        for (int word = v.FirstGuestDifference(before); word >= 0; word = v.FirstGuestDifference(before, word + 1))
+        {
+            if (Vmcs.GuestFieldAt(word) is { } field && v.Has(VmcsField.EntryControls, LoadedUnder(field)))
+            {
+                return new Violation("frame.round-trip", field.ToString(), $"{field} became 0x{v[field]:x} by an entry that ran nothing, it was 0x{before[word]:x}");
+            }
+        }
+
+        return null;
     }
+
+    // The entry control without which a guest starts with the host's value of a register.
+    private static uint LoadedUnder(VmcsField field) => field switch
+    {
+        VmcsField.GuestPat => EntryControls.LoadPat,
+        VmcsField.GuestEfer => EntryControls.LoadEfer,
+        VmcsField.GuestDr7 or VmcsField.GuestDebugCtl => EntryControls.LoadDebugControls,
+        VmcsField.GuestPerfGlobalCtrl => EntryControls.LoadPerfGlobalCtrl,
+        VmcsField.GuestBndcfgs => EntryControls.LoadBndcfgs,
+        VmcsField.GuestRtitCtl => EntryControls.LoadRtitCtl,
+        VmcsField.GuestLbrCtl => EntryControls.LoadLbrCtl,
+        VmcsField.GuestPkrs => EntryControls.LoadPkrs,
+        _ => 0,
+    };
 }

@@ -58,7 +58,7 @@ internal sealed record LoadedStateRule(string Id, string Text, string Source, Fu
             uint rights = Rights(v, 1);
             uint type = rights & 15;
             bool code = type is 9 or 11 or 13 or 15 || (type == 3 && Unrestricted(v)) || (Virtual8086(v) && type == 3);
-            return code && (rights & (SegmentAttributes.S | Present)) == (SegmentAttributes.S | Present) && (rights & SegmentAttributes.Unusable) == 0;
+            return code && (rights & (SegmentAttributes.S | Present)) == (SegmentAttributes.S | Present);
         }),
         new("loaded.cs.modes", "CS is not both 64-bit and 32-bit code in IA-32e mode", Segments, static (v, _) =>
             !LongMode(v) || (Rights(v, 1) & (SegmentAttributes.L | SegmentAttributes.Db)) != (SegmentAttributes.L | SegmentAttributes.Db)),
