@@ -68,23 +68,27 @@ public sealed unsafe class CoveredTarget
             return error.Message;
         }
 
-        if (open(_options.Target, [.. _options.Plugins]) is not { } run)
+        try
         {
-            return $"there is no target {_options.Target}{(_options.Plugins.IsEmpty ? "" : ", or a plug-in cannot be loaded")}";
+            _run = open(_options.Target, [.. _options.Plugins])!;
+        }
+        catch (Exception wrong) when (wrong is NotSupportedException or ArgumentException)
+        {
+            return wrong.Message;
         }
 
-        _run = run;
-        return null;
+        return _run is not null ? null : $"there is no target {_options.Target}{(_options.Plugins.IsEmpty ? "" : ", or a plug-in cannot be loaded")}";
     }
 
-    /// <summary>Runs some inputs, so that what happens only once has happened, and empties the map.</summary>
+    /// <summary>
+    /// Runs the least input some times, so that what happens only once has happened, and empties the map. Nothing more: a
+    /// fault that ends the process must not meet every worker here.
+    /// </summary>
     public void WarmUp()
     {
-        Span<byte> bytes = stackalloc byte[64];
-        for (int i = 0; i < 16; i++)
+        for (int i = 0; i < 8; i++)
         {
-            bytes[..(4 * i)].Fill((byte)i);
-            RunOnce(bytes[..(4 * i)], false);
+            RunOnce([], false);
         }
 
         LastViolation = null;

@@ -60,7 +60,7 @@ internal static unsafe class Program
         // where they are until the process ends, and so do the arguments, which are never freed.
         nint handle = NativeLibrary.Load(library);
         _abort = (delegate* unmanaged<void>)NativeLibrary.GetExport(handle, "vmfuzz_abort");
-        var run = (delegate* unmanaged<int, byte**, delegate* unmanaged<byte*, nuint, int>, delegate* unmanaged<byte*, nuint, nuint, uint, nuint>, byte*, nuint, int>)NativeLibrary.GetExport(handle, "vmfuzz_run");
+        var run = (delegate* unmanaged<int, byte**, delegate* unmanaged<byte*, nuint, int>, delegate* unmanaged<byte*, nuint, nuint, uint, nuint>, byte*, nuint, byte*, int>)NativeLibrary.GetExport(handle, "vmfuzz_run");
         string[] words = [Self(), .. options.Arguments, .. structured ? (string[])["--structured"] : [], .. options.Rest];
         byte** argv = (byte**)NativeMemory.AllocZeroed((nuint)(words.Length + 1), (nuint)sizeof(byte*));
         for (int i = 0; i < words.Length; i++)
@@ -68,7 +68,9 @@ internal static unsafe class Program
             argv[i] = (byte*)Marshal.StringToCoTaskMemUTF8(words[i]);
         }
 
-        return run(words.Length, argv, &Run, structured ? &Mutate : null, CoveredTarget.Map, (nuint)CoveredTarget.Cells);
+        const string Prefix = "-artifact_prefix=";
+        string? keep = options.Rest.LastOrDefault(static word => word.StartsWith(Prefix, StringComparison.Ordinal)) is { } prefix ? prefix[Prefix.Length..] + "current" : null;
+        return run(words.Length, argv, &Run, structured ? &Mutate : null, CoveredTarget.Map, (nuint)CoveredTarget.Cells, (byte*)Marshal.StringToCoTaskMemUTF8(keep));
     }
 
     [UnmanagedCallersOnly]

@@ -48,7 +48,7 @@ public sealed record InstrumentOptions
     /// Bytes of IL up to which a method is marked as one to be compiled into its callers, since its probes make it too
     /// large to be chosen otherwise. 0 leaves all marks alone.
     /// </summary>
-    public int InlineUpTo { get; init; } = 100;
+    public int InlineUpTo { get; init; } = 150;
 
     /// <summary>Leave out static constructors, which run once a process.</summary>
     public bool SkipStaticConstructors { get; init; } = true;

@@ -15,19 +15,21 @@ internal sealed record EmulatorRow(string Id, ImmutableArray<Mnemonic> Mnemonics
 /// <summary>The instructions that the emulator knows: an immutable value, looked up by mnemonic.</summary>
 public sealed class EmulatorTable
 {
-    private static readonly int Mnemonics = Enum.GetValues<Mnemonic>().Length;
-    private readonly EmulatorStep?[] _byMnemonic = new EmulatorStep?[Mnemonics];
+    private readonly ImmutableArray<EmulatorStep?> _byMnemonic;
 
     private EmulatorTable(ImmutableArray<EmulatorRow> rows)
     {
         Rows = rows;
+        var byMnemonic = new EmulatorStep?[Enum.GetValues<Mnemonic>().Length];
         foreach (EmulatorRow row in rows)
         {
             foreach (Mnemonic mnemonic in row.Mnemonics)
             {
-                _byMnemonic[(int)mnemonic] = row.Execute;
+                byMnemonic[(int)mnemonic] = row.Execute;
             }
         }
+
+        _byMnemonic = [.. byMnemonic];
     }
 
     /// <summary>The instructions of this build.</summary>

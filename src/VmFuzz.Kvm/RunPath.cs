@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 
 namespace VmFuzz.Kvm;
@@ -92,6 +93,7 @@ public sealed class RunPath
     }
 
     /// <summary>Whether the step is as written. When not, its replacement (if any) has run.</summary>
+    [ExcludeFromCodeCoverage]
     internal bool Runs(int row, Vcpu vcpu) => !Bit(_changedLow, _changedHigh, row) || Replaced(row, vcpu, out _);
 
     /// <summary>As <see cref="Runs(int, Vcpu)"/>, with what the replacement decided.</summary>
@@ -122,6 +124,8 @@ public sealed class RunPath
             : new(_changedLow, _changedHigh | (1UL << (row - 64)), _seedLow, _seedHigh, steps);
     }
 
+    // Asked at every step: which half a row lies in tells a fuzzer nothing.
+    [ExcludeFromCodeCoverage]
     private static bool Bit(ulong low, ulong high, int row) => ((row < 64 ? low >> row : high >> (row - 64)) & 1) != 0;
 
     private static bool HasSeedVariant(int row) =>

@@ -13,7 +13,7 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
     internal KvmAccelerator(Machine machine)
     {
         _machine = machine;
-        Vmx = new VmxUnit(machine.Processor);
+        Vmx = new VmxUnit(machine.Processor, checks: machine.Variants.Checks);
         var options = VmOptions.Default with { ExitCost = machine.Options.ExitCost };
         Vm = new KvmSystem().CreateVm(machine.Memory, machine.Clock, this, machine.Variants.Kvm?.Invoke(options) ?? options);
         Vm.MapMachine();

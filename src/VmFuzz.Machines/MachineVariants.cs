@@ -18,6 +18,9 @@ public sealed record MachineVariants
     /// </summary>
     public Action<Machine>? Prepare { get; init; }
 
+    /// <summary>Entry checks of the VT-x unit; null for the default.</summary>
+    public Vmx.EntryChecks? Checks { get; init; }
+
     /// <summary>Changes the options of the VM (run path, exit table); null for the product's own.</summary>
     public Func<VmOptions, VmOptions>? Kvm { get; init; }
 }

@@ -63,7 +63,7 @@ internal static class Campaigns
             Span<byte> counts = probes.Counts;
             for (int i = 0; i < 400; i++)
             {
-                counts[i * 37] = 1;
+                counts[((i & ~7) * 37) + (i & 7)] = 1;
             }
 
             for (ulong i = 0; i < 30; i++)

@@ -1,6 +1,7 @@
 using System.Globalization;
 using VmFuzz.Benchmarks;
 using VmFuzz.Coverage;
+using VmFuzz.Cpu;
 using VmFuzz.Fuzzing;
 using VmFuzz.Machines;
 
@@ -20,6 +21,7 @@ if (args is ["drivers", ..])
 int rounds = args.Length > 0 ? int.Parse(args[0], CultureInfo.InvariantCulture) : 9;
 const ulong Exits = CpuidLoop.Exits;
 const string Plain = "exit + handler + checked entry";
+const string Loop = "tier 0, arithmetic loop";
 
 Case[] cases =
 [
@@ -41,7 +43,8 @@ Case[] cases =
     new Case("kvm reset + 8 CPUID exits + HLT", "case", Prepared(static () => Resets.Cases()), 10_000),
     new Case("guest code, one program", "program of 100", Prepared(static () => GuestPrograms.Create(changing: false)), 20_000),
     new Case("guest code, new bytes each", "program of 100", Prepared(static () => GuestPrograms.Create(changing: true)), 20_000),
-    new Case("tier 0, arithmetic loop", "instruction", () => RunLoop(Accelerator.Bare)),
+    new Case(Loop, "instruction", () => RunLoop(Accelerator.Bare)),
+    new Case("the same, its edges counted", "instruction", () => RunLoop(Accelerator.Bare, edges: new GuestEdgeMap()), Base: Loop),
     new Case("tier 0 under kvm", "instruction", () => RunLoop(Accelerator.Kvm)),
     new Case("reference microcode", "instruction", () => RunLoop(Accelerator.Bare, reference: true)),
 ];
@@ -62,10 +65,11 @@ static long RunOut()
     return (long)Exits;
 }
 
-static long RunLoop(Accelerator accelerator, bool reference = false)
+static long RunLoop(Accelerator accelerator, bool reference = false, GuestEdgeMap? edges = null)
 {
     using Machine machine = Machine.Create(Guests.Options(Guests.ArithmeticLoop(reference ? 300_000u : 3_000_000), accelerator), NoInputs.Instance);
     machine.Processor.ReferenceOnly = reference;
+    machine.Processor.Edges = edges;
     machine.Run();
     return (long)machine.Processor.Retired;
 }

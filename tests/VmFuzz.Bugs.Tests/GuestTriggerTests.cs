@@ -29,7 +29,7 @@ public class GuestTriggerTests
         ("fd2a445a94d2", "equivalence.bare", Guest(static c => c.int1())),
         ("b9bed78e2fa9", "guest-kill.entry-failure", Guest(static c => { c.sti(); c.nop(); }, (ProcessorFlags, 0x102))),
         ("777ab82d7ce0", "equivalence.bare", Guest(static c => { c.mov(rax, cr0); c.btr(rax, 31); c.mov(cr0, rax); })),
-        ("bb663c7ada38", "equivalence.bare", Guest(static c => { c.mov(__byte_ptr[rbx], al); }, ((ushort)Gpr.Rbx, 0xD000_0000))),
+        ("bb663c7ada38", "equivalence.bare", Guest(static c => { c.mov(__byte_ptr[rbx], al); c.int1(); }, ((ushort)Gpr.Rbx, 0xD000_0000))),
         ("6affcbedcac7", "retire.single-step", Guest(static c => c.cpuid(), (ProcessorFlags, 0x102))),
         ("CVE-2014-7842", "guest-kill.internal-error", Guest(static c => { ToUser(c); c.fnstcw(__word_ptr[rbx]); }, ((ushort)Gpr.Rbx, 0x10_0000))),
         ("37c564f2854b", "equivalence.bare", Guest(static c => c.cmpxchg(__dword_ptr[rbx], ecx), ((ushort)Gpr.Rbx, 0xD000_0000), ((ushort)Gpr.Rax, 1))),

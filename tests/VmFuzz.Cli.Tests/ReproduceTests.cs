@@ -55,12 +55,12 @@ public class ReproduceTests : CommandFixture
     }
 
     [Theory]
-    [InlineData(HarmfulPlugin.Loops, OracleFolders.Hang, "did not end within 2 s")]
-    [InlineData(HarmfulPlugin.Overflows, OracleFolders.Death, "ends the process that runs it")]
-    public void Reproduce_InputThatStillEndsItsProcess_SaysSo(string target, string oracle, string text)
+    [InlineData(HarmfulPlugin.Loops, OracleFolders.Hang, "2", "did not end within 2 s")]
+    [InlineData(HarmfulPlugin.Overflows, OracleFolders.Death, "120", "ends the process that runs it")]
+    public void Reproduce_InputThatStillEndsItsProcess_SaysSo(string target, string oracle, string seconds, string text)
     {
         string folder = Triage(Target(target), new Violation(oracle, "", "gone"));
-        Ran ran = Run("reproduce", folder, "--plugin", Plugin, "--seconds", "2");
+        Ran ran = Run("reproduce", folder, "--plugin", Plugin, "--seconds", seconds);
         Assert.Equal(1, ran.Status);
         Assert.Contains("still shows: it " + text, ran.Out, StringComparison.Ordinal);
     }

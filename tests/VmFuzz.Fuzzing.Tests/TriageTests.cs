@@ -168,6 +168,18 @@ public sealed class TriageTests : IDisposable
     }
 
     [Fact]
+    public void Take_TargetRecordsNoTrace_SaysSo()
+    {
+        Corpus corpus = Open();
+        FindingTriage triage = Triage(corpus, static () => new FindingExecutor(static _ => Broken) { Records = false });
+        triage.Take(Rich, Broken, 0, new CorpusName());
+        Finding finding = Only(corpus, triage, out string folder);
+        Assert.Equal((FindingState.Confirmed, false, "its target records no trace"), (finding.State, finding.Trace, finding.Note));
+        Assert.False(File.Exists(Path.Combine(folder, "trace.vmtrace")));
+        Assert.Empty(_lines);
+    }
+
+    [Fact]
     public void Take_AnyBytes_AreKeptAsTheyAre()
     {
         Corpus corpus = Open();
@@ -386,5 +398,13 @@ public sealed class TriageTests : IDisposable
         Assert.True(FindingNames.Slug(key + new string('x', 500)).Length <= 80);
         Assert.False(slug == FindingNames.Slug(key + "x"));
         Assert.False(slug == FindingNames.Slug(key, 1));
+    }
+
+    [Fact]
+    public void OracleText_EveryOracleOfTheProduct_HasAFamily()
+    {
+        string[] ids = [.. InvariantTable.Default.Rows.Select(static r => r.Id), .. DeepOracleRows.All.Select(static r => r.Id), CrashPlace.Oracle, GuestKill.NoProgress];
+        Assert.All(ids, static id => Assert.NotEqual(OracleText.Of("what is this").Meaning, OracleText.Of(id).Meaning, StringComparer.Ordinal));
+        Assert.All(InvariantTable.Default.Rows, static r => Assert.Equal(r.Source, OracleText.SourceOf(new Violation(r.Id, "", "")), StringComparer.Ordinal));
     }
 }

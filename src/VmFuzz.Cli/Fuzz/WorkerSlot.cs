@@ -218,7 +218,8 @@ internal sealed class WorkerSlot : IDisposable
     {
         CurrentExecution? last = CurrentExecution.TryRead(Folder);
         DeathPlace place = _hung ? new("worker", Text($"the execution did not end in {_setup.HangSeconds} s")) : DeathPlace.Of(process.Signal, process.ExitCode, process.Error);
-        _progressed |= last != _currentAtStart;
+        _progressed = last is { } reached && last != _currentAtStart
+            && (reached.Phase is CampaignPhase.Fuzzing or CampaignPhase.Loading || reached.Executions > (_currentAtStart?.Executions ?? 0));
         _deaths = _progressed ? 1 : _deaths + 1;
         Log(process, last, place);
         if (_death is { } told)

@@ -119,7 +119,19 @@ internal static unsafe class ControlRegisters
     private static bool CheckDebug(Processor cpu, in Instruction ins, ref int register, bool write, Register gpr, out ExecResult stopped)
     {
         stopped = ExecResult.Abort;
-        if (register > 7 || (register is 4 or 5 && (cpu.State->Cr4 & Cr4.De) != 0))
+        if (register > 7)
+        {
+            return cpu.RaiseFault(GuestFault.Ud);
+        }
+
+        // SDM "Relative Priority of Faults and VM Exits": this exit comes before the checks of DE and CPL.
+        if (cpu.NonRoot is { } policy && policy.MovDr(register, write, General(gpr), ins.Length))
+        {
+            stopped = cpu.Exit();
+            return false;
+        }
+
+        if (register is 4 or 5 && (cpu.State->Cr4 & Cr4.De) != 0)
         {
             return cpu.RaiseFault(GuestFault.Ud);
         }
@@ -127,12 +139,6 @@ internal static unsafe class ControlRegisters
         if (cpu.Cpl > 0)
         {
             return cpu.RaiseFault(GuestFault.Gp());
-        }
-
-        if (cpu.NonRoot is { } policy && policy.MovDr(register, write, General(gpr), ins.Length))
-        {
-            stopped = cpu.Exit();
-            return false;
         }
 
         if (register is 4 or 5)

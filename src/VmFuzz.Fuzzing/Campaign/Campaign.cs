@@ -53,9 +53,10 @@ public sealed partial class Campaign : IDisposable
         _executor = options.Executor;
         _corpus = corpus;
         _lock = held;
-        MutatorTable table = InputMaker.TableOf(options.Identity.Mode);
-        _maker = new InputMaker(options.Identity.Mode, table, _executor.Target, options.Identity.Seed);
+        _maker = new InputMaker(options.Identity.Mode, _executor.Target, options.Identity.Seed);
         _feedback = options.Identity.Mode is FuzzMode.Full or FuzzMode.Coverage ? new Feedback(options.Probes, _executor.Features) : null;
+        // Before the sink, which may use the file while it takes up what was left.
+        CurrentExecution? before = CurrentExecution.TryRead(corpus.Root);
         _findings = new FindingBook(options.Sink?.Invoke(corpus) ?? new CrashFolderSink(corpus));
         _queue = InputQueue.Read(corpus, _executor.Target);
         _loaded = _queue.Entries.Count;
@@ -64,7 +65,6 @@ public sealed partial class Campaign : IDisposable
         _epochs = new LineFile(corpus, EpochRecord.FileName, log.EndsWell);
         _skipped = [.. log.Last?.Skipped ?? [], .. options.Skip];
         _number = log.Last is { } last ? last.Number + 1 : 0;
-        CurrentExecution? before = CurrentExecution.TryRead(corpus.Root);
         _executed = log.ExecutedUntil(before);
         _session = EpochRecord.StartAfter(new[] { log.End, _queue.Known, _findings.Known, KnownOf(before) }.Max());
         _next = _session;
@@ -332,8 +332,8 @@ public sealed partial class Campaign : IDisposable
     {
         foreach (CorpusFile file in files)
         {
-            FuzzInput input = _queue.Decode(file.Bytes.AsSpan(), out ulong content);
-            if (!_queue.Has(content) && contents.Add(content))
+            FuzzInput input = _queue.Decode(file.Bytes.AsSpan());
+            if (!_queue.Has(input) && contents.Add(TextHash.Of(FuzzCodec.Encode(input))))
             {
                 _seeds.Enqueue(new Seed(input, file.FileName));
             }

@@ -50,7 +50,7 @@ public static class CampaignHistory
             return null;
         }
 
-        InputMaker maker = new(identity.Mode, InputMaker.TableOf(identity.Mode), target, identity.Seed);
+        InputMaker maker = new(identity.Mode, target, identity.Seed);
         if (!maker.Begin(epoch, queue.Entries))
         {
             return $"what execution {execution} depended on is missing in {Path.Combine(corpus.Root, EpochRecord.FileName)}";
@@ -59,7 +59,7 @@ public static class CampaignHistory
         FuzzInput input = new();
         Parents parents = maker.Make(execution, queue.Entries, available, input);
         uint? source = parents.Parent < 0 ? null : queue.Entries[parents.Parent].Id;
-        made = new MadeInput(input, source, identity.Mode == FuzzMode.Random ? "random" : string.Join('+', maker.Scheduler.Applied), log.Digest);
+        made = new MadeInput(input, source, maker.Operation, log.Digest);
         return null;
     }
 }

@@ -38,8 +38,8 @@ public sealed partial class Campaign
             return;
         }
 
-        FuzzInput input = _queue.Decode(bytes, out ulong content);
-        if (_queue.Has(content))
+        FuzzInput input = _queue.Decode(bytes);
+        if (_queue.Has(input))
         {
             return;
         }
@@ -106,14 +106,14 @@ public sealed partial class Campaign
 
         if (run.Violation is { } violation)
         {
-            Found(violation, execution, SourceOf(parents), Operation(parents));
+            Found(violation, execution, SourceOf(parents), Operation());
         }
         else if (kept || IsDeep(execution))
         {
             _deepRuns++;
             if (_executor.RunDeep(_input) is { } deep)
             {
-                Found(deep, execution, SourceOf(parents), Operation(parents));
+                Found(deep, execution, SourceOf(parents), Operation());
             }
         }
 
@@ -125,7 +125,7 @@ public sealed partial class Campaign
     // Whether something new was stable; then it is in the queue.
     private bool Keep(ulong execution, Execution run, QueueEntry? seed, Parents parents)
     {
-        bool stable = Confirm(execution, SourceOf(parents), Operation(parents), out bool cells);
+        bool stable = Confirm(execution, SourceOf(parents), Operation(), out bool cells);
         if (seed is null && stable)
         {
             uint? second = parents.Other >= 0 && parents.Other != parents.Parent ? _queue.Entries[parents.Other].Id : null;
@@ -135,7 +135,7 @@ public sealed partial class Campaign
                 Second = second,
                 Time = _time,
                 Executions = execution,
-                Operation = Operation(parents),
+                Operation = Operation(),
                 Covers = cells,
             };
             seed = _queue.Add(_input, name, _corpus, _writer);
@@ -169,7 +169,7 @@ public sealed partial class Campaign
     private void Rate(QueueEntry entry, Execution run)
     {
         ulong steps = Math.Min(run.Instructions, 1UL << 40) + (CostOfExit * Math.Min(run.Exits, 1UL << 32)) + 256;
-        entry.Cost = steps * (ulong)(FuzzCodec.Encode(entry.Input).Length + 32);
+        entry.Cost = steps * (ulong)(entry.Bytes.Length + 32);
         _feedback!.Rate(entry);
         _feedback.EndNote();
     }
@@ -194,6 +194,5 @@ public sealed partial class Campaign
 
     private uint? SourceOf(Parents parents) => parents.Parent >= 0 ? _queue.Entries[parents.Parent].Id : null;
 
-    private string Operation(Parents parents) =>
-        parents.Parent < 0 && _options.Identity.Mode == FuzzMode.Random ? "random" : _epoch.Seeds ? "" : string.Join('+', _maker.Scheduler.Applied);
+    private string Operation() => _epoch.Seeds ? "" : _maker.Operation;
 }

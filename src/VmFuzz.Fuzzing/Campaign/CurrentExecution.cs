@@ -80,7 +80,14 @@ internal sealed class CurrentFile : IDisposable
             MemoryMappedFile file = MemoryMappedFile.CreateFromFile(
                 stream, mapName: null, CurrentExecution.Length, MemoryMappedFileAccess.ReadWrite, HandleInheritability.None, leaveOpen: false);
             MemoryMappedViewAccessor view = file.CreateViewAccessor(0, CurrentExecution.Length);
-            view.Write(0, CurrentExecution.Magic);
+            if (view.ReadUInt32(0) != CurrentExecution.Magic)
+            {
+                view.Write(4, (uint)CampaignPhase.Idle);
+                view.Write(8, 0UL);
+                view.Write(16, 0UL);
+                view.Write(0, CurrentExecution.Magic);
+            }
+
             return new(file, view);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

@@ -47,8 +47,9 @@ internal sealed class FindingBook
         FoundInput found = make();
         BookedFinding finding = new() { Key = key, Execution = found.Execution, Count = 1, Text = violation.Text };
         Enter(finding);
-        finding.File = _sink.Add(found) ?? "";
-        if (finding.File.Length == 0)
+        string? file = _sink.Add(found);
+        finding.File = file ?? "";
+        if (file is null)
         {
             finding.Unsaved = found with { Input = found.Input.Clone() };
             Unsaved++;

@@ -101,7 +101,7 @@ public static class FuzzHost
         CampaignOptions options = new()
         {
             Directory = config.Directory,
-            Identity = new CampaignIdentity(target.Name, config.Mode, config.Seed, CampaignIdentity.EngineOf(InputMaker.TableOf(config.Mode), identities)),
+            Identity = new CampaignIdentity(target.Name, config.Mode, config.Seed, CampaignIdentity.EngineOf(MutatorTable.Default, identities)),
             Executor = executor,
             Probes = ProbeSource.Map(config.ProbeBase, config.ProbeCount),
             Resume = config.Resume,

@@ -5,6 +5,8 @@ namespace VmFuzz.Fuzzing;
 
 /// <summary>How the host's records become JSON.</summary>
 [JsonSourceGenerationOptions(
+    // The other way of writing makes an empty text of bytes that are null.
+    GenerationMode = JsonSourceGenerationMode.Metadata,
     PropertyNameCaseInsensitive = true,
     UseStringEnumConverter = true,
     ReadCommentHandling = JsonCommentHandling.Skip,

@@ -33,7 +33,10 @@ public interface IFindingSink
     /// Saves a finding whose key is new. Between executions: it may run inputs on the campaign's executor, and leaves
     /// its features and the coverage counts as it likes.
     /// </summary>
-    /// <returns>Where it is, relative to the campaign's directory; null when it could not be written and shall be tried again.</returns>
+    /// <returns>
+    /// Where it is, relative to the campaign's directory; empty when it is dealt with and nowhere; null when it could not
+    /// be written and shall be tried again.
+    /// </returns>
     string? Add(FoundInput found);
 }
 

@@ -24,22 +24,28 @@ internal sealed class InputMaker
     private readonly ulong _seed;
     private readonly SplitMix _random = new(0);
     private readonly FuzzInput _empty;
+    private readonly MutationTools _tools = new();
     private readonly byte[] _bytes = new byte[1 << MostRandomBits];
     private int[] _favoured = [];
 
-    public InputMaker(FuzzMode mode, MutatorTable mutators, FuzzTarget target, ulong seed)
+    public InputMaker(FuzzMode mode, FuzzTarget target, ulong seed)
     {
         _mode = mode;
         _target = target;
         _seed = seed;
         _empty = new FuzzInput { Target = target };
-        Scheduler = new MutatorScheduler(mutators, target, seed, epoch: 0);
+        Scheduler = new MutatorScheduler(MutatorTable.Default, target, seed, epoch: 0);
     }
 
     public MutatorScheduler Scheduler { get; }
 
-    /// <summary>The mutators of a mode.</summary>
-    public static MutatorTable TableOf(FuzzMode mode) => mode == FuzzMode.Coverage ? MutatorTable.Bytes : MutatorTable.Default;
+    /// <summary>What made the last input, for the names of files.</summary>
+    public string Operation => _mode switch
+    {
+        FuzzMode.Random => "random",
+        FuzzMode.Coverage => "havoc",
+        _ => string.Join('+', Scheduler.Applied),
+    };
 
     /// <summary>Takes over what an epoch's choices depend on.</summary>
     /// <param name="record">The epoch.</param>
@@ -88,6 +94,12 @@ internal sealed class InputMaker
 
         int parent = Choose(queue, available);
         int other = available < 2 ? parent : (int)_random.Below((ulong)available);
+        if (_mode == FuzzMode.Coverage)
+        {
+            MutateBytes(execution, parent < 0 ? [] : queue[parent].Bytes.AsSpan(), other < 0 || other == parent ? [] : queue[other].Bytes.AsSpan(), into);
+            return new(parent, other);
+        }
+
         FuzzInput from = parent < 0 ? _empty : queue[parent].Input;
         Scheduler.Mutate(execution, from, other < 0 || other == parent ? null : queue[other].Input, into);
         return new(parent, other);
@@ -121,6 +133,22 @@ internal sealed class InputMaker
         }
 
         return -1;
+    }
+
+    private void MutateBytes(ulong execution, ReadOnlySpan<byte> from, ReadOnlySpan<byte> other, FuzzInput into)
+    {
+        _random.Restart(MutatorScheduler.SeedOf(_seed, execution));
+        MutationContext context = new(_tools, into, into, _random);
+        from.CopyTo(_tools.Buffer);
+        int length = from.Length;
+        if (length == 0)
+        {
+            _tools.Buffer[length++] = (byte)_target;
+        }
+
+        length = WholeMutators.MutateBytes(ref context, _tools.Buffer, length, other);
+        FuzzCodec.Decode(_tools.Buffer.AsSpan(0, length), into);
+        into.Target = _target;
     }
 
     // Lengths spread over orders of magnitude. The first byte says the target and is no map, so that all that follows is

@@ -1,3 +1,5 @@
+using System.Collections.Immutable;
+
 namespace VmFuzz.Fuzzing;
 
 /// <summary>The queue of a campaign, by number, as it is in memory and in the directory.</summary>
@@ -42,9 +44,10 @@ internal sealed class InputQueue
                 continue;
             }
 
-            FuzzInput input = queue.Decode(file.Bytes.AsSpan(), out ulong content);
-            queue._contents.Add(content);
-            queue.Enter(name, input);
+            FuzzInput input = queue.Decode(file.Bytes.AsSpan());
+            ImmutableArray<byte> bytes = [.. FuzzCodec.Encode(input)];
+            queue._contents.Add(TextHash.Of(bytes.AsSpan()));
+            queue.Enter(name, input, bytes);
         }
 
         queue.Foreign.AddRange(files.Where(static f => f.Name is null or { Id: >= Corpus.MostId }));
@@ -52,18 +55,15 @@ internal sealed class InputQueue
     }
 
     /// <summary>Reads any bytes as an input of the target.</summary>
-    /// <param name="bytes">The bytes.</param>
-    /// <param name="content">Hash of the canonical encoding.</param>
-    public FuzzInput Decode(ReadOnlySpan<byte> bytes, out ulong content)
+    public FuzzInput Decode(ReadOnlySpan<byte> bytes)
     {
         FuzzInput input = FuzzCodec.Decode(bytes);
         input.Target = _target;
-        content = TextHash.Of(FuzzCodec.Encode(input));
         return input;
     }
 
     /// <summary>Whether an input is in the queue.</summary>
-    public bool Has(ulong content) => _contents.Contains(content);
+    public bool Has(FuzzInput input) => _contents.Contains(TextHash.Of(FuzzCodec.Encode(input)));
 
     /// <summary>Adds an input and writes it, now or as soon as that can be done.</summary>
     /// <returns>Null when the queue has it already.</returns>
@@ -77,7 +77,7 @@ internal sealed class InputQueue
 
         CorpusName numbered = name with { Id = _next++ };
         // What a later session reads, bit for bit.
-        QueueEntry entry = Enter(numbered, FuzzCodec.Decode(bytes));
+        QueueEntry entry = Enter(numbered, FuzzCodec.Decode(bytes), [.. bytes]);
         writer.Do(() => corpus.Add(CorpusFolder.Queue, numbered, bytes) is not null);
         return entry;
     }
@@ -114,10 +114,10 @@ internal sealed class InputQueue
         return -1;
     }
 
-    private QueueEntry Enter(CorpusName name, FuzzInput input)
+    private QueueEntry Enter(CorpusName name, FuzzInput input, ImmutableArray<byte> bytes)
     {
         int parent = name.Source is { } source ? IndexOf(source) : -1;
-        QueueEntry entry = new(name.Id, input, name.Executions, parent < 0 ? 1 : _entries[parent].Depth + 1);
+        QueueEntry entry = new(name.Id, input, bytes, name.Executions, parent < 0 ? 1 : _entries[parent].Depth + 1);
         _entries.Add(entry);
         Deepest = Math.Max(Deepest, entry.Depth);
         Imported += WorkerSync.IsImport(name) ? 1 : 0;

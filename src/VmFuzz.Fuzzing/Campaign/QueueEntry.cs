@@ -1,13 +1,18 @@
+using System.Collections.Immutable;
+
 namespace VmFuzz.Fuzzing;
 
 /// <summary>An input of the queue, with what is known of it.</summary>
-internal sealed class QueueEntry(uint id, FuzzInput input, ulong execution, int depth)
+internal sealed class QueueEntry(uint id, FuzzInput input, ImmutableArray<byte> bytes, ulong execution, int depth)
 {
     /// <summary>Its number, as its file has it.</summary>
     public uint Id { get; } = id;
 
     /// <summary>The input; not changed.</summary>
     public FuzzInput Input { get; } = input;
+
+    /// <summary>Its canonical encoding.</summary>
+    public ImmutableArray<byte> Bytes { get; } = bytes;
 
     /// <summary>Index of the execution that it was found in; of an import, of the epoch.</summary>
     public ulong Execution { get; } = execution;

@@ -58,7 +58,7 @@ public sealed partial class Corpus
     /// <summary>Has a file written by something that takes a path: under another name first, as all files are.</summary>
     /// <param name="relative">A path in the directory.</param>
     /// <param name="make">Makes the file; the path that it is given does not exist.</param>
-    /// <returns>Whether it was made; if not, there is a line in the log.</returns>
+    /// <returns>Whether it was made; if not, there is a line in the log, unless it was not even tried.</returns>
     public bool TryProduce(string relative, Action<string> make)
     {
         ArgumentNullException.ThrowIfNull(make);
@@ -74,6 +74,11 @@ public sealed partial class Corpus
         {
             File.Delete(draft);
             make(draft);
+            if (!File.Exists(draft))
+            {
+                return false;
+            }
+
             Changed?.Invoke();
             File.Move(draft, full, overwrite: true);
             Changed?.Invoke();

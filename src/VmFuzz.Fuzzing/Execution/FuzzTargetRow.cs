@@ -23,6 +23,7 @@ public sealed record FuzzTargetRow(string Name, FuzzTarget Kind, string Text, Ma
     {
         FuzzTarget.ExitHandlers => new ExitHandlersExecutor(Variants),
         FuzzTarget.GuestCode => new GuestCodeExecutor(Variants),
+        FuzzTarget.VmcsEntry => new VmcsEntryExecutor(Variants.Checks),
         _ => throw new NotSupportedException($"Target {Kind} has no executor yet."),
     };
 }

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using VmFuzz.Arch;
 using VmFuzz.Machines;
 
@@ -25,7 +26,8 @@ internal static class MachineDigest
         return digest;
     }
 
-    private static ulong Add(ulong digest, IStateful component)
+    /// <summary>Adds a component to a digest.</summary>
+    public static ulong Add(ulong digest, IStateful component)
     {
         Span<byte> buffer = stackalloc byte[MostWidth];
         ReadOnlySpan<StateField> fields = component.Fields;
@@ -34,7 +36,19 @@ internal static class MachineDigest
             int width = fields[i].Width;
             Span<byte> bytes = width <= MostWidth ? buffer[..width] : new byte[width];
             component.ReadField(i, bytes);
-            digest = StateHash.Step(digest, System.IO.Hashing.XxHash3.HashToUInt64(bytes));
+            while (bytes.Length > 8)
+            {
+                digest = StateHash.Step(digest, BinaryPrimitives.ReadUInt64LittleEndian(bytes));
+                bytes = bytes[8..];
+            }
+
+            ulong last = 0;
+            for (int j = bytes.Length - 1; j >= 0; j--)
+            {
+                last = (last << 8) | bytes[j];
+            }
+
+            digest = StateHash.Step(digest, last);
         }
 
         return digest;

@@ -89,12 +89,14 @@ public sealed class FindingFiles
     internal string? Trace(FindingEntry entry, Action<string> record)
     {
         string? wrong = null;
+        bool tried = false;
         bool made = _corpus.TryProduce(PathOf(entry.Slug, FindingNames.Trace), path =>
         {
 #pragma warning disable CA1031 // A recorder that throws costs the trace, not the finding.
             try
             {
                 record(path);
+                tried = File.Exists(path);
             }
             catch (Exception error) when (error is not IOException)
             {
@@ -103,7 +105,7 @@ public sealed class FindingFiles
             }
 #pragma warning restore CA1031
         });
-        return made ? null : wrong ?? "its trace could not be written";
+        return made ? null : wrong ?? (tried ? "its trace could not be written" : "its target records no trace");
     }
 
     /// <summary>Saves a finding that was looked at. Its facts are last: where they stand, everything stands.</summary>

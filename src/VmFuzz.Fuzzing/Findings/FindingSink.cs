@@ -63,10 +63,11 @@ public sealed class FindingSink : IFindingSink
             return;
         }
 
-        CurrentExecution? before = CurrentExecution.TryRead(corpus.Root);
+        // A new directory has nothing behind it: a file of zeros would say that execution 0 has begun.
+        CurrentExecution before = CurrentExecution.TryRead(corpus.Root) ?? new(CampaignPhase.Idle, 0, 0);
         using CurrentFile current = CurrentFile.Open(corpus.Root, _log);
         ulong beats = 0;
-        _triage.Pulse = () => current.Set(CampaignPhase.Idle, ++beats, before?.Executions ?? 0);
+        _triage.Pulse = () => current.Set(CampaignPhase.Idle, ++beats, before.Executions);
         try
         {
             work();
@@ -74,10 +75,7 @@ public sealed class FindingSink : IFindingSink
         finally
         {
             _triage.Pulse = static () => { };
-            if (before is { } was)
-            {
-                current.Set(was.Phase, was.Index, was.Executions);
-            }
+            current.Set(before.Phase, before.Index, before.Executions);
         }
     }
 }

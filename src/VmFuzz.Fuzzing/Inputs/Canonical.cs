@@ -158,12 +158,17 @@ internal static class Canonical
         for (int i = 0; i < list.Count; i++)
         {
             MadeExit exit = list[i];
-            if (!IsCanonical(exit))
+            if (exit.CanonicalSize == 0)
             {
-                list[i] = exit = Clean(exit);
+                if (!IsCanonical(exit))
+                {
+                    list[i] = exit = Clean(exit);
+                }
+
+                exit.CanonicalSize = SizeOf(exit);
             }
 
-            used += SizeOf(exit);
+            used += exit.CanonicalSize;
             if (used > FuzzLimits.ExitShare)
             {
                 list.RemoveRange(i, list.Count - i);

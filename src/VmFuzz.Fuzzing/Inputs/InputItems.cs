@@ -79,11 +79,18 @@ public sealed record MemoryPatch(ulong Address, ImmutableArray<byte> Bytes)
 /// <param name="GuestState">Fields of the VMCS's guest-state area set before the exit is handled.</param>
 public sealed record MadeExit(VmExit Exit, ImmutableArray<RegisterOverride> Registers, ImmutableArray<FieldOverride> GuestState)
 {
+    // A copy is made to be changed: what is known of the original is not known of it.
+    private MadeExit(MadeExit other) =>
+        (Exit, Registers, GuestState) = (other.Exit, other.Registers, other.GuestState);
+
     /// <summary>An exit that changes nothing else.</summary>
     public MadeExit(VmExit exit)
         : this(exit, [], [])
     {
     }
+
+    /// <summary>Bytes of its encoding once it was found to be canonical, or 0. Not a part of its value.</summary>
+    internal int CanonicalSize { get; set; }
 
     /// <inheritdoc/>
     public bool Equals(MadeExit? other) =>

@@ -142,9 +142,6 @@ public sealed record MutatorTable
         .. WholeMutators.Rows,
     ]);
 
-    /// <summary>Those that know bytes only, as an outside fuzzer would.</summary>
-    public static MutatorTable Bytes { get; } = new(WholeMutators.ByteRows);
-
     /// <summary>The rows, in a fixed order.</summary>
     public ImmutableArray<Mutator> Rows { get; }
 

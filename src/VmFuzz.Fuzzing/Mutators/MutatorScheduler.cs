@@ -1,3 +1,4 @@
+using System.Numerics;
 using VmFuzz.Arch;
 using VmFuzz.Replay;
 using VmFuzz.Trace;
@@ -130,7 +131,8 @@ public sealed class MutatorScheduler
         into.Target = _target;
         _appliedCount = 0;
         MutationContext context = new(_tools, into, other ?? parent, random);
-        int wanted = 1 << (int)random.Below(4);
+        // One for half of the executions, eight for one in eight.
+        int wanted = 1 << BitOperations.TrailingZeroCount(random.Next() | MostStacked);
         for (int attempt = 0; attempt < MostAttempts && _appliedCount < wanted && _rows.Length != 0; attempt++)
         {
             int chosen = Choose(random.Below((ulong)_sums[^1]));
@@ -263,7 +265,7 @@ public sealed class MutatorScheduler
         return true;
     }
 
-    private static ulong SeedOf(ulong seed, ulong execution) => StateHash.Step(StateHash.Step(0, seed), execution);
+    internal static ulong SeedOf(ulong seed, ulong execution) => StateHash.Step(StateHash.Step(0, seed), execution);
 
     private void Sum()
     {

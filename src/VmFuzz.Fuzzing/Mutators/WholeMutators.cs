@@ -13,22 +13,28 @@ internal static class WholeMutators
         new("splice", FuzzTargets.All, 12, FuzzSections.All, Splice),
     ];
 
-    public static readonly ImmutableArray<Mutator> ByteRows =
-    [
-        Rows[0],
-        new("havoc.splice", FuzzTargets.All, 2, FuzzSections.All, HavocSplice),
-    ];
-
-    // The head of one encoding and the tail of another.
-    private static MutationResult HavocSplice(ref MutationContext c)
+    /// <summary>Changes bytes as an outside fuzzer would, which knows nothing of the encoding.</summary>
+    /// <param name="c">Where choices come from.</param>
+    /// <param name="buffer">Twice <see cref="FuzzLimits.InputBytes"/>.</param>
+    /// <param name="length">Bytes in it, at least 1.</param>
+    /// <param name="other">The bytes of another input, whose tail may take the place of this one's.</param>
+    /// <returns>Bytes in it now, at least 1.</returns>
+    public static int MutateBytes(ref MutationContext c, byte[] buffer, int length, ReadOnlySpan<byte> other)
     {
-        byte[] buffer = c.Tools.Buffer;
-        int length = c.Pick(FuzzCodec.Encode(c.Input, buffer));
-        int second = FuzzCodec.Encode(c.Other, buffer.AsSpan(length));
-        int from = c.Pick(second);
-        buffer.AsSpan(length + from, second - from).CopyTo(buffer.AsSpan(length));
-        FuzzCodec.Decode(buffer.AsSpan(0, length + second - from), c.Input);
-        return MutationResult.Mutated;
+        if (other.Length != 0 && c.OneIn(8))
+        {
+            int head = c.Pick(length);
+            ReadOnlySpan<byte> tail = other[c.Pick(other.Length)..];
+            tail.CopyTo(buffer.AsSpan(head));
+            length = Math.Min(head + tail.Length, FuzzLimits.InputBytes);
+        }
+
+        for (int left = 2 << c.Pick(5); left > 0; left--)
+        {
+            length = Havoc(ref c, buffer, length);
+        }
+
+        return length;
     }
 
     // On the bytes of the encoding; whatever comes out is an input.

@@ -12,18 +12,6 @@ internal static class DebugRegisterExit
     public static ExitOutcome Handle(Vcpu vcpu, in VmExit exit)
     {
         VmxVcpu vmx = vcpu.Vmx;
-        if (vmx.Cpl > 0 && vcpu.Rules.Holds(Rule.MovDrPrivilege))
-        {
-            vcpu.Queue(GuestFault.Gp());
-            return ExitOutcome.Resume;
-        }
-
-        ulong dr7 = vmx.Dr7;
-        if ((dr7 & GeneralDetect) != 0)
-        {
-            return Detect(vcpu, dr7);
-        }
-
         DebugRegisterQualification q = new(exit.Qualification);
         int register = q.Register;
         if (register is 4 or 5)
@@ -35,6 +23,18 @@ internal static class DebugRegisterExit
             }
 
             register += 2;
+        }
+
+        if (vmx.Cpl > 0 && vcpu.Rules.Holds(Rule.MovDrPrivilege))
+        {
+            vcpu.Queue(GuestFault.Gp());
+            return ExitOutcome.Resume;
+        }
+
+        ulong dr7 = vmx.Dr7;
+        if ((dr7 & GeneralDetect) != 0)
+        {
+            return Detect(vcpu, dr7);
         }
 
         if (q.FromDr)

@@ -63,13 +63,6 @@ internal static class ExceptionExit
             // INT1 completes: it pushes the address after it.
             vcpu.Retire(exit.InstructionLength);
         }
-        else if ((vcpu.Vmx.RFlags & RFlags.Tf) != 0 && vcpu.Vmx.InterruptShadow != 0)
-        {
-            // A step into the shadow of STI or MOV SS: an entry wants to see the trap as pending (SDM "Checks on Guest
-            // Non-Register State"), although it is injected.
-            vcpu.Vmx.Change(VmcsField.GuestPendingDebug, PendingDebugExceptions.Bs, true);
-        }
-
         else if ((vcpu.Vmx.RFlags & RFlags.Tf) != 0 && vcpu.Vmx.InterruptShadow != 0 && vcpu.Rules.Holds(Rule.StepUnderShadow))
         {
             // SDM "Checks on Guest Non-Register State": under a shadow TF goes with a pending single step. The exit has

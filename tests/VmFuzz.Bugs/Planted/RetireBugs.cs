@@ -10,9 +10,9 @@ internal static class RetireBugs
 
     public static readonly ImmutableArray<PlantedBug> Rows =
     [
-        new("bb663c7ada38", "RF stays set over a skipped instruction",
-            "Skipping an instruction left RFLAGS.RF as it was, so that a breakpoint on the next one was passed over.",
-            Commits + "bb663c7ada38", FuzzTarget.GuestCode, 1,
+        new("bb663c7ada38", "RF stays set behind an instruction of the hypervisor",
+            "An instruction that the hypervisor completed left RFLAGS.RF as it was, so that a breakpoint on the next one was passed over.",
+            "Linux 3.17, \"KVM: x86: Clearing rflags.rf upon skipped emulated instruction\"", FuzzTarget.GuestCode, 1,
             static o => o with { Rules = o.Rules.Without("retire.resume-flag") }),
         new("6affcbedcac7", "no single-step trap behind a skipped instruction",
             "Instructions that exit and are completed by skipping them raised no single-step trap: a debugger in the guest stepped over two at once.",

@@ -106,6 +106,14 @@ public class SupervisorTests : SupervisorFixture
     }
 
     [Fact]
+    public void Run_WorkerOpensItsCampaignAndDiesEachTime_IsGivenUp()
+    {
+        (_, string? problem) = RunScript($"{Ready}\ncurrent 3 $((n % 8)); exit 9");
+        Assert.NotNull(problem);
+        Assert.Equal(10, File.ReadAllLines(At("starts")).Length);
+    }
+
+    [Fact]
     public void Run_WorkerRefuses_IsTheUsersErrorAndLeavesNothing()
     {
         UserError error = Assert.Throws<UserError>(() => RunScript("""echo '{"word":"Refused","text":"a plug-in is bad"}'; exit 2"""));

@@ -11,6 +11,9 @@ internal sealed class LibFuzzer(int worker, FuzzArguments arguments, CampaignDir
 
     private const int ErrorStatus = 77, TimeoutStatus = 70, MemoryStatus = 71;
 
+    // Left by the host: the input that runs, behind its length in four bytes, which are 0 while none runs.
+    private const string CurrentName = "current";
+
     private readonly string _seeds = SeedsOf(directory);
     private readonly string _all = directory.Root;
     private readonly int _jobs = arguments.Jobs;
@@ -100,16 +103,63 @@ internal sealed class LibFuzzer(int worker, FuzzArguments arguments, CampaignDir
     public override IEnumerable<string> Saved()
     {
         string folder = Path.Combine(Root, "crashes");
-        return Directory.Exists(folder) ? Directory.EnumerateFiles(folder) : [];
+        return Directory.Exists(folder) ? Directory.EnumerateFiles(folder).Where(static path => Path.GetFileName(path) != CurrentName) : [];
     }
 
     /// <inheritdoc/>
-    public override OutsideEnd Judge(int exitCode) => exitCode switch
+    public override OutsideEnd Judge(int exitCode)
     {
-        0 => OutsideEnd.Done,
-        ErrorStatus or TimeoutStatus or MemoryStatus => Share > 0 && _before + _now >= Share ? OutsideEnd.Done : OutsideEnd.Again,
-        _ => OutsideEnd.Broken,
-    };
+        if (exitCode is not (ErrorStatus or TimeoutStatus or MemoryStatus) && !TakeCurrent(exitCode))
+        {
+            return exitCode == 0 ? OutsideEnd.Done : OutsideEnd.Broken;
+        }
+
+        SetAside();
+        return Share > 0 && _before + _now >= Share ? OutsideEnd.Done : OutsideEnd.Again;
+    }
+
+    // libFuzzer has no say when .NET ends the process; then the input is where the host left it.
+    private bool TakeCurrent(int exitCode)
+    {
+        const int Killed = 128 + 9, Interrupted = 128 + 2, Terminated = 128 + 15;
+        string path = Path.Combine(Root, "crashes", CurrentName);
+        if (exitCode is < 128 or Killed or Interrupted or Terminated || !File.Exists(path))
+        {
+            return false;
+        }
+
+        byte[] bytes = File.ReadAllBytes(path);
+        int length = bytes.Length < sizeof(int) ? 0 : BitConverter.ToInt32(bytes);
+        if (length <= 0 || length > bytes.Length - sizeof(int))
+        {
+            return false;
+        }
+
+        byte[] input = bytes[sizeof(int)..(sizeof(int) + length)];
+        File.WriteAllBytes(Path.Combine(Root, "crashes", $"death-{Convert.ToHexStringLower(SHA1Of(input))}"), input);
+        return true;
+    }
+
+    // libFuzzer's own way to name files.
+#pragma warning disable CA5350 // A name, not a secret.
+    private static byte[] SHA1Of(byte[] bytes) => System.Security.Cryptography.SHA1.HashData(bytes);
+#pragma warning restore CA5350
+
+    // What ended the process must not be there when it starts again.
+    private void SetAside()
+    {
+        foreach (string saved in Saved())
+        {
+            byte[] bytes = File.ReadAllBytes(saved);
+            foreach (string file in ((string[])[_seeds, QueueOf(Worker)]).Where(Directory.Exists).SelectMany(Directory.GetFiles))
+            {
+                if (new FileInfo(file) is { Exists: true } info && info.Length == bytes.Length && File.ReadAllBytes(file).AsSpan().SequenceEqual(bytes))
+                {
+                    File.Delete(file);
+                }
+            }
+        }
+    }
 
     private static string? Missing()
     {

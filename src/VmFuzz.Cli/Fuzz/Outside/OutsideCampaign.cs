@@ -119,8 +119,8 @@ internal sealed class OutsideCampaign : IDisposable
             }
         }
 
-        _findings = [.. OutsideFindings.Collect(OutsideFuzzer.FindingsOf(_directory), _slots.Select(static s => s.Fuzzer), _arguments, _view.Say)];
-        return _slots.All(static s => s.Problem is not null) ? _slots[0].Problem : null;
+        _findings = [.. OutsideFindings.Collect(OutsideFuzzer.FindingsOf(_directory), OutsideFuzzer.SeedsOf(_directory), _slots.Select(static s => s.Fuzzer), _arguments, _view.Say)];
+        return _findings.IsEmpty && _slots.All(static s => s.Problem is not null) ? _slots[0].Problem : null;
     }
 
     private void Look()

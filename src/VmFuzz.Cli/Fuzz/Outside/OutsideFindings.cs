@@ -13,15 +13,17 @@ internal static class OutsideFindings
     /// Brings the files into the one form of inputs and runs each, in processes of their own, with all oracles.
     /// </summary>
     /// <param name="findings">Folder of distinct findings.</param>
+    /// <param name="seeds">Folder of seeds: fuzzers pass over those that end the process.</param>
     /// <param name="fuzzers">Whose saved files.</param>
     /// <param name="arguments">What was asked for.</param>
     /// <param name="say">Takes lines for people.</param>
     /// <returns>Distinct findings, in the order of the files.</returns>
-    public static IReadOnlyList<FoundFinding> Collect(string findings, IEnumerable<OutsideFuzzer> fuzzers, FuzzArguments arguments, Action<string> say)
+    public static IReadOnlyList<FoundFinding> Collect(string findings, string seeds, IEnumerable<OutsideFuzzer> fuzzers, FuzzArguments arguments, Action<string> say)
     {
         (int Worker, string File)[] files =
         [
             .. Directory.Exists(findings) ? Directory.GetFiles(findings).Order(StringComparer.Ordinal).Select(static file => (0, file)) : [],
+            .. Directory.Exists(seeds) ? Directory.GetFiles(seeds).Order(StringComparer.Ordinal).Select(static file => (0, file)) : [],
             .. fuzzers.SelectMany(static fuzzer => fuzzer.Saved().Order(StringComparer.Ordinal).Select(file => (fuzzer.Worker, file))),
         ];
         if (files.Length > MostFiles)
@@ -53,7 +55,7 @@ internal static class OutsideFindings
                 (int worker, string file) = files[next++];
                 if (text == "fine")
                 {
-                    fine++;
+                    fine += Path.GetDirectoryName(file) == seeds ? 0 : 1;
                     continue;
                 }
 
@@ -71,7 +73,7 @@ internal static class OutsideFindings
 
         if (fine != 0)
         {
-            say(string.Create(CultureInfo.InvariantCulture, $"{fine} of {files.Length} saved inputs break nothing when run alone; they are kept"));
+            say(string.Create(CultureInfo.InvariantCulture, $"{fine} saved inputs break nothing when run alone; they are kept"));
         }
 
         return [.. found.Values];
@@ -99,7 +101,7 @@ internal static class OutsideFindings
             if (!line.Wait(TimeSpan.FromSeconds(arguments.HangSeconds + (said.Count == 0 ? 30 : 0))))
             {
                 process.Kill();
-                return (said, string.Create(CultureInfo.InvariantCulture, $"hang: no end after {arguments.HangSeconds} s"));
+                return (said, string.Create(CultureInfo.InvariantCulture, $"{OracleFolders.Hang}: no end after {arguments.HangSeconds} s"));
             }
 
             if (line.Result is not { } text)
@@ -117,6 +119,6 @@ internal static class OutsideFindings
         }
 
         process.WaitForExit();
-        return (said, process.ExitCode > 128 ? string.Create(CultureInfo.InvariantCulture, $"death@signal{process.ExitCode - 128}: the process died of signal {process.ExitCode - 128}") : null);
+        return (said, process.ExitCode > 128 ? string.Create(CultureInfo.InvariantCulture, $"{OracleFolders.Death}@signal{process.ExitCode - 128}: the process died of signal {process.ExitCode - 128}") : null);
     }
 }

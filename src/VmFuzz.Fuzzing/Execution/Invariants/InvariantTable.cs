@@ -5,15 +5,12 @@ namespace VmFuzz.Fuzzing;
 /// <summary>The invariants in force: an immutable value.</summary>
 public sealed class InvariantTable
 {
-    private readonly ImmutableArray<Invariant>[] _byMoment = new ImmutableArray<Invariant>[4];
+    private readonly ImmutableArray<ImmutableArray<Invariant>> _byMoment;
 
     private InvariantTable(ImmutableArray<Invariant> rows)
     {
         Rows = rows;
-        for (int i = 0; i < _byMoment.Length; i++)
-        {
-            _byMoment[i] = [.. rows.Where(r => (int)r.Moment == i)];
-        }
+        _byMoment = [.. Enum.GetValues<InvariantMoment>().Select(moment => rows.RemoveAll(r => r.Moment != moment))];
     }
 
     /// <summary>Every invariant of this build.</summary>
