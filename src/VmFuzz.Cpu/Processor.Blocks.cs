@@ -425,7 +425,8 @@ public sealed unsafe partial class Processor
             op++;
             for (int link = 0; link < extra; link++)
             {
-                op = EmitLink<TThread>(block, ops, op, link == 0 ? block->Rip + (ulong)block->Bytes : reference.Instruction.NearBranchTarget);
+                op = EmitLink<TThread>(
+                    block, ops, op, link == 0 ? block->Rip + (ulong)block->Bytes : reference.Instruction.NearBranchTarget & RipMask(block->Mode));
             }
         }
 
@@ -445,7 +446,7 @@ public sealed unsafe partial class Processor
     private static Op* EmitLink<TThread>(Block* block, Op* ops, Op* op, ulong target)
         where TThread : struct, IThreading
     {
-        target &= RipMask(block->Mode);
+        target &= SequentialMask(block->Mode);
         op[0] = default;
         op[1] = default;
         op[0].Slot = (ushort)(op - ops);

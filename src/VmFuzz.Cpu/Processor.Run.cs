@@ -103,7 +103,7 @@ public sealed unsafe partial class Processor
         Block* block = Block.Of(op);
         Reference* reference = block->References + (block->Count - op->Remaining);
         ulong start = s->Gpr[CpuState.RipSlot];
-        ulong next = reference->Instruction.NextIP & RipMask(block->Mode);
+        ulong next = reference->Instruction.NextIP & SequentialMask(block->Mode);
         s->Budget += op->Remaining;
         s->Gpr[CpuState.RipSlot] = reference->Instruction.IP;
         InstructionLog?.Invoke(this, reference->Instruction);
@@ -174,6 +174,9 @@ public sealed unsafe partial class Processor
         BlockMode.Code32 => uint.MaxValue,
         _ => ulong.MaxValue,
     };
+
+    // Running on does not wrap at 64 KiB, as jumps do: what lies behind the limit is a fault of its fetch.
+    internal static ulong SequentialMask(ulong mode) => (mode & BlockMode.Code64) != 0 ? ulong.MaxValue : uint.MaxValue;
 
     private void NoRow(Reference* reference)
     {
@@ -316,8 +319,9 @@ public sealed unsafe partial class Processor
         CpuState* s = _state;
         stop = CpuStop.Exit;
         ulong shadow = s->Interruptibility & 3;
-        if ((s->PendingDebug & StepDr6) != 0 && (shadow & 2) == 0 && s->Activity == 0)
+        if ((s->PendingDebug & StepDr6) != 0 && (shadow & 2) == 0 && s->Activity <= 1)
         {
+            // The trap of a step over HLT ends the halt (SDM "HLT - Halt").
             s->PendingDebug &= ~StepDr6;
             return Deliver(new GuestEvent(Vector.Db, EventType.HardwareException, Address: StepDr6), out stop);
         }

@@ -365,12 +365,9 @@ internal sealed partial class Emulator
         }
 
         // The destination is checked before the port is read: a device must not lose a value to a fault.
-        for (int i = 0; i < size; i += Math.Max(1, size - 1))
+        if (!CanAccess(linear, size, AccessKind.Write, _vcpu.Vmx.Cpl == 3))
         {
-            if (!_vcpu.Paging.TryTranslate(Advance(linear, i), AccessKind.Write, _vcpu.Vmx.Cpl == 3, out _, out _fault))
-            {
-                return Step.Fault;
-            }
+            return Step.Fault;
         }
 
         if (!_ioDone)

@@ -17,7 +17,7 @@ internal sealed partial class Emulator
         if (code64)
         {
             linear = segment is SegmentRegister.Fs or SegmentRegister.Gs ? offset + s.Base : offset;
-            if (IsCanonical(linear))
+            if (IsCanonical(linear) && IsCanonical(linear + (ulong)(size - 1)))
             {
                 return true;
             }
@@ -116,6 +116,11 @@ internal sealed partial class Emulator
     {
         AccessKind access = willWrite ? AccessKind.Write : AccessKind.Read;
         bool user = !system && _vcpu.Vmx.Cpl == 3;
+        if (!CanAccess(linear, to.Length, access, user))
+        {
+            return Step.Fault;
+        }
+
         while (to.Length > 0)
         {
             int count = Math.Min(Math.Min(to.Length, 8), 4096 - (int)(linear & 0xFFF));
@@ -145,6 +150,14 @@ internal sealed partial class Emulator
         }
 
         return Step.Done;
+    }
+
+    // Whether every page of an access can be reached: no device is asked before a fault of a later page.
+    private bool CanAccess(ulong linear, int size, AccessKind access, bool user)
+    {
+        int first = 4096 - (int)(linear & 0xFFF);
+        return _vcpu.Paging.TryTranslate(linear, access, user, out _, out _fault)
+            && (first >= size || _vcpu.Paging.TryTranslate(Advance(linear, first), access, user, out _, out _fault));
     }
 
     /// <summary>Notes a write; nothing is written before everything that can fault was done.</summary>

@@ -20,6 +20,12 @@ public sealed class GuestCodeRegressionTests
     [InlineData("general detect pushes RF", "82000204c40c0d21e921f80f23f801f00f23")]
     [InlineData("an injected INT n that faults does not retire", "84000201010392241f04c425c40302f1010b000791ccff1c981531770000cd02011000cd02eb010b00000000801328ebd5")]
     [InlineData("machine checks at boundaries", "840002010004c406000000021a08069c040106000501060006010600")]
+    [InlineData("a step over HLT ends the halt", "8400020100039211cd01ff04c4efa9c4e5c4e261a9ecc4e1f898e40f23f8668db01ca23888ab56bb17f421f80f23f80f01fff48db01ca23888ab56bb17f421f80f23f80f3056f4f488c926a79cd1f40f22d70f300f22d7f40f787694f4e7ef87d366300f22d7f40f787694f4e7ef87d3660f0194dc0dbb17f4f40694cd030000f000800592ccffc40400f0ffff0601104480010500cd03720c0cac07660c00cd03600c0c00cd03620c0cfecd03640c0c00cd03660c0c00cd6a0c0c00cd036c0c0c0c00cd036c0c0c00cd036d0c0c00cd03700c0c00cd0372cd700c0c00cd0372cd03700c0c00cd03720c0c00cd0b9d0c060007913f0592cd1270c40300")]
+    [InlineData("INS across a page names the page that is missing", "830002039207cefffffffe04c4016d")]
+    [InlineData("no device is read before a later page of the access faults", "83000204c4530fa2470f09f20fa20fc7fbf24d0f00d34881489283e3a28d0fc7f067260f32f466a5c40eee660f0106280b11062aad11062c0b11061f129f60c56cf60d00a925091b311186a611060fa2410fc7f50fa20fc7f40791ceffffffff")]
+    [InlineData("MMIO across the end of canonical addresses", "830002039207cf00007fffffffffff04c402666d")]
+    [InlineData("running on past 64 KiB does not wrap", "840002010004c40c6ee4110fa26d6d0f49c7ff6e0792ce40000001cf0200000000000000")]
+    [InlineData("reads of MMIO that fault half way", "830002039205cffffffffbffffffff04c461ff0bcdf60f96000f20e00203920bcdf68904c4156646e5f1640f04c4156646e5f1250f0613000791cf6d4be5caf2480faef3ec68f68904c4046bfaf907f3470f01c63bccf7ac91ea240f06130007480f3591cf6de70109db6fdbf0a2734be5caec")]
     public void RunDeep_OfAnOldFinding_IsFine(string what, string bytes)
     {
         FuzzInput input = new();

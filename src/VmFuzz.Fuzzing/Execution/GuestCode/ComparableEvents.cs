@@ -14,27 +14,44 @@ internal static class ComparableEvents
 
     /// <summary>
     /// For runs under a hypervisor whose passes differ: what comes at a boundary. The places of the run path are passed more
-    /// often in one of them, and host pages come and go by passes.
+    /// often in one of them, host pages come and go by passes, and a machine check is reported between two of them.
     /// </summary>
     public static FuzzInput AtBoundaries(FuzzInput input) => Keep(
         input,
         static e => IsDevice(e) || e.Kind is InputKind.Nmi or InputKind.Kick or InputKind.Signal or InputKind.Reschedule
-            or InputKind.HostVector or InputKind.MachineCheck or InputKind.Init);
+            or InputKind.HostVector or InputKind.Init);
 
     private static bool IsDevice(ScheduledEvent e) => e.Kind is InputKind.Interrupt or InputKind.ConsoleByte;
 
     private static FuzzInput Keep(FuzzInput input, Predicate<ScheduledEvent> means)
     {
-        foreach (ScheduledEvent e in input.Events)
+        for (int i = 0; i < input.Events.Count; i++)
         {
-            if (e.Point != InputPoint.Boundary || !means(e))
+            if (!Means(input, i, means))
             {
                 FuzzInput kept = input.Clone();
-                kept.Events.RemoveAll(e => e.Point != InputPoint.Boundary || !means(e));
+                kept.Events.Clear();
+                for (int j = 0; j < input.Events.Count; j++)
+                {
+                    if (Means(input, j, means))
+                    {
+                        kept.Events.Add(input.Events[j]);
+                    }
+                }
+
                 return kept;
             }
         }
 
         return input;
+    }
+
+    // A vector comes once: whether a second one that comes while the first is acknowledged merges with it is a race of the
+    // interrupt controller, in which either may win.
+    private static bool Means(FuzzInput input, int index, Predicate<ScheduledEvent> means)
+    {
+        ScheduledEvent e = input.Events[index];
+        return e.Point == InputPoint.Boundary && means(e)
+            && (e.Kind != InputKind.Interrupt || input.Events.FindIndex(o => o.Kind == InputKind.Interrupt && (byte)o.Value == (byte)e.Value) == index);
     }
 }

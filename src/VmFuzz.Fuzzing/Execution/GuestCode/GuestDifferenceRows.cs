@@ -53,6 +53,10 @@ internal static class GuestDifferenceRows
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.TrapOfInt1Faulted || p.RightMonitor.TrapOfInt1Faulted),
         },
+        new("stale-translations", "the guest wrote to its page tables: whether it meets an old translation depends on what look-aside buffers hold (SDM \"Invalidation of TLBs and Paging-Structure Caches\")")
+        {
+            Voids = static p => PageTables.Changed(p.Left) || PageTables.Changed(p.Right),
+        },
         new("emulator", "KVM's emulator knows some instructions only; CPL 3 gets #UD for the others when they reach MMIO")
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.EmulationFailed || p.RightMonitor.EmulationFailed),

@@ -9,6 +9,8 @@ namespace VmFuzz.Fuzzing;
 internal static class GuestFields
 {
     public static readonly int PendingDebug = IndexOf("pending-debug");
+    public static readonly int Cr0 = IndexOf("cr0");
+    public static readonly int Cr3 = IndexOf("cr3");
     public static readonly int Cr4 = IndexOf("cr4");
     public static readonly int Efer = IndexOf("efer");
 
