@@ -12,7 +12,7 @@ namespace VmFuzz.Bugs.Runner;
 /// </summary>
 internal sealed class Hunt : IDisposable
 {
-    private const int DeepEvery = 64;
+    private const ulong DeepEvery = 64;
     private const int LookEvery = 32;
 
     private readonly HuntOrder _order;
@@ -71,7 +71,7 @@ internal sealed class Hunt : IDisposable
                 return Found(violation, input, ran.Exits);
             }
 
-            if (_executions % (kept ? DeepEvery / 8 : DeepEvery) == 0 && ran.Violation is null
+            if (_executions % (kept ? DeepEvery / 8UL : DeepEvery) == 0 && ran.Violation is null
                 && _planted.RunDeep(input) is not null && Confirm(input, deep: true) is { } second)
             {
                 return Found(second, input, ran.Exits);
