@@ -141,14 +141,17 @@ public sealed class CampaignTests : IDisposable
     }
 
     [Fact]
-    public void Campaign_KeptInputsAndOneInMany_AreRunDeeply()
+    public void Campaign_OneInManyAndMoreOfWhatIsKept_AreRunDeeply()
     {
         FakeProbes probes = new();
         using FakeExecutor executor = new(probes) { Breaks = false };
         using Campaign campaign = CampaignFolder.Open(CampaignFolder.Options(_folder.At("w"), executor, probes));
         CampaignStatus status = campaign.Step(6400, 0);
         Assert.Equal((ulong)executor.DeepRuns, status.DeepRuns);
-        Assert.InRange(executor.DeepRuns, status.Corpus + 50, status.Corpus + 200);
+
+        // One in 64 of all, one in 8 of those kept.
+        double expected = (6400 / 64.0) + (status.Corpus * (1 / 8.0 - (1 / 64.0)));
+        Assert.InRange(executor.DeepRuns, expected * 0.7, expected * 1.4);
     }
 
     [Fact]
