@@ -150,11 +150,9 @@ public sealed unsafe partial class Processor
         }
         else if (raised.Vector == Vector.Db && raised.Type is EventType.HardwareException or EventType.PrivilegedSoftwareException)
         {
-            if (raised.Type == EventType.HardwareException)
-            {
-                s->Dr6 = (s->Dr6 & ~0xFUL) | (raised.Address & 0xE00F);
-            }
-
+            // SDM "Debug Status Register (DR6)": debug exceptions may clear bits 3:0; here all do. INT1 has no cause to name.
+            ulong causes = raised.Type == EventType.HardwareException ? raised.Address & 0xE00F : 0;
+            s->Dr6 = (s->Dr6 & ~0xFUL) | causes;
             s->Dr7 &= ~(1UL << 13);
             s->DebugCtl &= ~3UL;
         }
