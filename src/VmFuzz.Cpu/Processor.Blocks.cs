@@ -29,6 +29,15 @@ public sealed unsafe partial class Processor
     private bool _clearDue;
 
     /// <summary>
+    /// Memory for decoded code, behind which all of it is dropped. Nothing shows it but speed. Unit: MiB, 2 to 96.
+    /// </summary>
+    public int CodeCacheLimit
+    {
+        get => _blocks.Limit;
+        set => _blocks.Limit = value;
+    }
+
+    /// <summary>
     /// Dispatches ops in a loop instead of by tail calls. Slower; the results are the same. Decoded blocks are dropped.
     /// </summary>
     public bool LoopThreading

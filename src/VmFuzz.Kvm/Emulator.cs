@@ -28,7 +28,6 @@ internal sealed partial class Emulator
     private int _writeCount;
     private int _writeBytes;
     private int _writeNext;
-    private int _writeEnd;
     private Waits _waits;
     private GuestFault _fault;
     private bool _ioDone;
@@ -147,7 +146,6 @@ internal sealed partial class Emulator
         {
             case Step.Done:
                 _writeNext = 0;
-                _writeEnd = EndOfWrites();
                 return SendWrites();
             case Step.Fault:
                 _vcpu.Queue(_fault);
@@ -175,17 +173,10 @@ internal sealed partial class Emulator
         return 0;
     }
 
-    // Without the rule the number of parts is lost when memory follows MMIO, as where one count serves every access.
-    private int EndOfWrites()
-    {
-        bool lost = _writeCount > 1 && _writes[0].Mmio && !_writes[_writeCount - 1].Mmio && !_vcpu.Rules.Holds(Rule.EmulatorMmioEnd);
-        return lost ? -1 : _writeCount;
-    }
-
     // MMIO fragments one by one, then memory and registers at once.
     private int SendWrites()
     {
-        while (_writeNext != _writeEnd)
+        while (_writeNext < _writeCount)
         {
             Fragment f = _writes[_writeNext++];
             if (f.Mmio)

@@ -13,7 +13,6 @@ internal enum Rule : byte
     StepUnderShadow,
     EmulatorUserFailure,
     EmulatorFarTarget,
-    EmulatorMmioEnd,
     EmulatorShadow,
 }
 
@@ -58,8 +57,6 @@ public sealed class GuestRules
             "what the emulator does not know is #UD at CPL 1 to 3: a program must not end its VM"),
         Row(Rule.EmulatorFarTarget, "emulator.far-target.canonical", "RET - Return From Procedure",
             "the target of a far transfer to 64-bit code is canonical"),
-        Row(Rule.EmulatorMmioEnd, "emulator.mmio.end", "complete_emulated_mmio",
-            "the parts of an instruction's writes end with the last one, whatever lies behind each"),
         Row(Rule.EmulatorShadow, "emulator.shadow", "Interruptibility state",
             "the shadows of STI and MOV SS end with the instruction that the emulator completes"),
     ];

@@ -33,7 +33,6 @@ public class GuestTriggerTests
         ("6affcbedcac7", "retire.single-step", Guest(static c => c.cpuid(), (ProcessorFlags, 0x102))),
         ("CVE-2014-7842", "guest-kill.internal-error", Guest(static c => { ToUser(c); c.fnstcw(__word_ptr[rbx]); }, ((ushort)Gpr.Rbx, 0x10_0000))),
         ("37c564f2854b", "equivalence.bare", Guest(static c => c.cmpxchg(__dword_ptr[rbx], ecx), ((ushort)Gpr.Rbx, 0xD000_0000), ((ushort)Gpr.Rax, 1))),
-        ("CVE-2014-0049", "crash.exception", Narrow(static c => c.pushad(), ((ushort)Gpr.Rsp, 0x10_0010))),
     ];
 
     private const ushort ProcessorFlags = 17;

@@ -78,8 +78,6 @@ internal static class Scenes
                 vmx.SetSegment(SegmentRegister.Cs, new SegmentState { Selector = 0x1B, Limit = uint.MaxValue, Attributes = 0xA0FB });
                 machine.Kvm.Vcpu.Rax = 3;
             }, Mmio)),
-        new("CVE-2014-0049", "Hlt", "IndexOutOfRangeException",
-            Scene.Guest(32, static c => { c.mov(esp, 0xF0010); c.pushad(); c.hlt(); }, static _ => { })),
         new("37c564f2854b", "flags 2,", "flags 97",
             Scene.Guest(32, static c => { c.mov(eax, 1); c.mov(ebx, 0xD000_0000); c.cmpxchg(__dword_ptr[ebx], ecx); c.pushfd(); c.and(__dword_ptr[esp], 0x8D5); c.popfd(); c.hlt(); }, static _ => { })),
         new("0be9c7a89f75", "nmi masked", "nmi open",

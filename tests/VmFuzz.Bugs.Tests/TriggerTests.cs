@@ -29,7 +29,6 @@ public class TriggerTests
         ("CVE-2014-3647", "guest-kill.entry-failure",
             Patched(FuzzLayout.Stack, [0, 0, 0, 0, 0, 0, 0, 0x80, 8], Coded([0x48, 0xCB], Made(Mmio)))),
         ("CVE-2017-2583", "guest-kill.entry-failure", Coded([0x8E, 0xD0], Made(Mmio, User64, (Gpr.Rax, 3)))),
-        ("CVE-2014-0049", "crash.exception", Narrow(Coded([0x60], Made(Mmio, [new(VmcsField.GuestRsp, 0x10_0010)])))),
     ];
 
     public static TheoryData<string> Ids() => [.. Triggers.Select(static t => t.Id)];

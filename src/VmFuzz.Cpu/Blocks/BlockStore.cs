@@ -10,7 +10,8 @@ internal sealed unsafe class BlockStore : IDisposable
 {
     private const int Buckets = 1 << 14;
     private const int ChunkBytes = 1 << 20;
-    private const int MaxChunks = 96;
+    private const int MostChunks = 96;
+    private int _limit = MostChunks;
 
     private readonly List<nint> _chunks = [];
     private readonly Block** _buckets;
@@ -22,8 +23,15 @@ internal sealed unsafe class BlockStore : IDisposable
     public BlockStore() =>
         _buckets = (Block**)NativeMemory.AllocZeroed(Buckets, (nuint)sizeof(Block*));
 
+    /// <summary>Chunks of 1 MiB that may be filled before everything is dropped, 2 to 96.</summary>
+    public int Limit
+    {
+        get => _limit;
+        set => _limit = Math.Clamp(value, 2, MostChunks);
+    }
+
     /// <summary>The arena is nearly used up: clear before the next block is made.</summary>
-    public bool Full => _chunk >= MaxChunks - 1;
+    public bool Full => _chunk >= _limit - 1;
 
     /// <summary>Takes memory for one block.</summary>
     public byte* Allocate(int bytes)

@@ -5,6 +5,9 @@ namespace VmFuzz.Fuzzing;
 /// <summary>One machine of an executor, with its door: loads an input after a reset, runs it.</summary>
 internal sealed class FuzzMachine : IDisposable
 {
+    // Programs are short and new, and an executor has many machines. Unit: MiB.
+    private const int CodeCache = 8;
+
     /// <summary>Makes a machine.</summary>
     /// <param name="options">From <see cref="FuzzLayout.Options"/>.</param>
     /// <param name="variants">Rows under test.</param>
@@ -20,6 +23,7 @@ internal sealed class FuzzMachine : IDisposable
                 prepare?.Invoke(machine);
             },
         });
+        Machine.Processor.CodeCacheLimit = CodeCache;
     }
 
     public FuzzSource Source { get; }
