@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using VmFuzz.Arch;
 using VmFuzz.Machines;
 
@@ -36,19 +35,7 @@ internal static class MachineDigest
             int width = fields[i].Width;
             Span<byte> bytes = width <= MostWidth ? buffer[..width] : new byte[width];
             component.ReadField(i, bytes);
-            while (bytes.Length > 8)
-            {
-                digest = StateHash.Step(digest, BinaryPrimitives.ReadUInt64LittleEndian(bytes));
-                bytes = bytes[8..];
-            }
-
-            ulong last = 0;
-            for (int j = bytes.Length - 1; j >= 0; j--)
-            {
-                last = (last << 8) | bytes[j];
-            }
-
-            digest = StateHash.Step(digest, last);
+            digest += StateHash.Mix(component.Component, fields[i].Id, bytes);
         }
 
         return digest;
