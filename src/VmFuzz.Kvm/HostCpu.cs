@@ -214,7 +214,7 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
         _pending[vector >> 6] |= 1UL << (vector & 63);
         if (InterruptsEnabled)
         {
-            RunVector(Acknowledge());
+            RunPending();
         }
     }
 
@@ -280,16 +280,6 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
         InterruptsEnabled = true;
         Log(HostEvent.IrqEnable);
         RunPending();
-    }
-
-    /// <summary>An interrupt of the host arrives: with interrupts enabled its vector runs at once.</summary>
-    internal void Interrupt(byte vector)
-    {
-        RaiseVector(vector);
-        if (InterruptsEnabled)
-        {
-            RunPending();
-        }
     }
 
     private void RunPending()

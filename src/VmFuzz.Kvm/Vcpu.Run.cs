@@ -350,7 +350,7 @@ public sealed partial class Vcpu
                 Kick();
                 break;
             case InputKind.HostVector:
-                Host.Interrupt((byte)input.Value);
+                Host.RaiseVector((byte)input.Value);
                 Processor.Look();
                 break;
             case InputKind.Signal:
