@@ -62,10 +62,8 @@ public sealed partial class Corpus
     public bool TryProduce(string relative, Action<string> make)
     {
         ArgumentNullException.ThrowIfNull(make);
-        string? full = Resolve(relative);
-        if (full is null)
+        if (ForWriting(relative) is not { } full)
         {
-            _log($"{relative} leads out of {_root}: not written");
             return false;
         }
 
@@ -79,9 +77,7 @@ public sealed partial class Corpus
                 return false;
             }
 
-            Changed?.Invoke();
-            File.Move(draft, full, overwrite: true);
-            Changed?.Invoke();
+            Publish(draft, full);
             return true;
         }
         catch (Exception e) when (IsFile(e))

@@ -176,10 +176,8 @@ public sealed partial class Corpus
     /// <returns>Whether it was written; if not, there is a line in the log.</returns>
     public bool TryReplace(string relative, ReadOnlySpan<byte> bytes)
     {
-        string? full = Resolve(relative);
-        if (full is null)
+        if (ForWriting(relative) is not { } full)
         {
-            _log($"{relative} leads out of {_root}: not written");
             return false;
         }
 
@@ -193,9 +191,7 @@ public sealed partial class Corpus
                 stream.Write(bytes);
             }
 
-            Changed?.Invoke();
-            File.Move(draft, full, overwrite: true);
-            Changed?.Invoke();
+            Publish(draft, full);
             return true;
         }
         catch (Exception e) when (IsFile(e))
@@ -205,14 +201,30 @@ public sealed partial class Corpus
         }
     }
 
-    /// <summary>Adds a line to a file of the directory.</summary>
-    /// <returns>Whether it was written; if not, there is a line in the log.</returns>
-    public bool TryAppend(string relative, string line)
+    private string? ForWriting(string relative)
     {
         string? full = Resolve(relative);
         if (full is null)
         {
             _log($"{relative} leads out of {_root}: not written");
+        }
+
+        return full;
+    }
+
+    private void Publish(string draft, string full)
+    {
+        Changed?.Invoke();
+        File.Move(draft, full, overwrite: true);
+        Changed?.Invoke();
+    }
+
+    /// <summary>Adds a line to a file of the directory.</summary>
+    /// <returns>Whether it was written; if not, there is a line in the log.</returns>
+    public bool TryAppend(string relative, string line)
+    {
+        if (ForWriting(relative) is not { } full)
+        {
             return false;
         }
 

@@ -28,15 +28,11 @@ internal sealed class MadeExitPlayer : IStandIn
         machine.Processor.StandIn = this;
     }
 
-    /// <summary>Exits that were left out in this run.</summary>
-    public int LeftOut { get; private set; }
-
     /// <summary>Starts at the first exit of an input.</summary>
     public void Load(IReadOnlyList<MadeExit> exits)
     {
         _exits = exits;
         _next = 0;
-        LeftOut = 0;
     }
 
     /// <inheritdoc/>
@@ -47,7 +43,6 @@ internal sealed class MadeExitPlayer : IStandIn
             MadeExit made = _exits[_next++];
             if (ExitWay.Find(made.Exit.Basic) is not { } way || made.Exit.IsEntryFailure)
             {
-                LeftOut++;
                 continue;
             }
 
@@ -56,8 +51,6 @@ internal sealed class MadeExitPlayer : IStandIn
             {
                 return;
             }
-
-            LeftOut++;
         }
 
         _machine.RequestStop(new MachineStop(MachineStopKind.Halted, "all made exits were played"));
