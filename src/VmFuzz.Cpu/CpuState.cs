@@ -240,7 +240,7 @@ public unsafe struct CpuState
     /// <summary>Translations for reading.</summary>
     public fixed ulong ReadTlb[TlbSize * 2];
 
-    /// <summary>Translations for writing; pages that hold decoded code or are clean are never here.</summary>
+    /// <summary>Translations for writing; pages that hold decoded code or paging structures or are clean are never here.</summary>
     public fixed ulong WriteTlb[TlbSize * 2];
 
     /// <summary>Translations for fetching.</summary>
@@ -256,7 +256,7 @@ public static class AttentionBits
     /// <summary>Interrupt lines, IF, shadows or priorities changed: see whether an event can be taken.</summary>
     public const ulong Events = 1;
 
-    /// <summary>Decoded code changed: leave the running block.</summary>
+    /// <summary>Decoded code or its translation changed: leave the running block.</summary>
     public const ulong Code = 2;
 
     /// <summary>A stop was asked for.</summary>

@@ -12,7 +12,9 @@ namespace VmFuzz.Cpu;
 // Decoded blocks: look-up, decoding, invalidation.
 public sealed unsafe partial class Processor
 {
-    private const int MaxBlock = 64;
+    /// <summary>The most instructions that a block can hold.</summary>
+    public const int MaxBlock = 64;
+
     private const int JumpCacheSize = 4096;
     private const int RowNone = -1;
     private const int RowUndefined = -2;
@@ -36,6 +38,16 @@ public sealed unsafe partial class Processor
         get => _blocks.Limit;
         set => _blocks.Limit = value;
     }
+
+    /// <summary>
+    /// Instructions decoded at a time, 1 to <see cref="MaxBlock"/>. Nothing shows it but speed: few suit code that is new
+    /// each time and leaves its blocks early.
+    /// </summary>
+    public int BlockLimit
+    {
+        get;
+        set => field = value is >= 1 and <= MaxBlock ? value : throw new ArgumentOutOfRangeException(nameof(value));
+    } = MaxBlock;
 
     /// <summary>
     /// Dispatches ops in a loop instead of by tail calls. Slower; the results are the same. Decoded blocks are dropped.
@@ -265,7 +277,7 @@ public sealed unsafe partial class Processor
         int available = (int)Math.Min(toPageEnd, toLimit);
         _reader.Set(host, available);
         decoder.IP = rip;
-        int max = (mode & BlockMode.Single) != 0 ? 1 : MaxBlock;
+        int max = (mode & BlockMode.Single) != 0 ? 1 : BlockLimit;
         int count = 0;
         int bytes = 0;
         while (count < max)

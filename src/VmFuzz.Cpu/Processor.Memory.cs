@@ -110,6 +110,7 @@ public sealed unsafe partial class Processor
             return true;
         }
 
+        ulong marks = _tableMarks;
         if (!Translate(Next(linear, first), AccessKind.Write, UserMode && !system, out Mapping high))
         {
             return false;
@@ -117,6 +118,12 @@ public sealed unsafe partial class Processor
 
         WriteMapped(low, first, value);
         WriteMapped(high, size - first, value >> (first * 8));
+        if (marks != _tableMarks)
+        {
+            // The second translation may have come from an entry in the first page.
+            DropTranslations();
+        }
+
         return true;
     }
 

@@ -37,6 +37,9 @@ public sealed unsafe partial class Processor
     private const ulong WriteTlbGroups = ((1UL << TlbGroups) - 1) << TlbGroups;
     private ulong _tlbGroups = AllTlbGroups;
 
+    // How often a page became one of the paging structures.
+    private ulong _tableMarks;
+
     /// <summary>Drops every cached translation and makes block links be looked up again.</summary>
     /// <remarks>
     /// INVLPG too: entries are kept in 4 KiB pieces, and it must drop a large page whole.
@@ -49,6 +52,34 @@ public sealed unsafe partial class Processor
 
     /// <summary>Drops cached write translations of all pages (before a digest or after a memory reset).</summary>
     public void FlushWriteTlb() => DropTlb(WriteTlbGroups);
+
+    /// <inheritdoc/>
+    /// <remarks>
+    /// Cached translations never outlive the entries that they came from. Architecturally they may (SDM "Invalidation of
+    /// TLBs and Paging-Structure Caches"), but which do depends on what else was cached, and caches must not show.
+    /// </remarks>
+    public void OnTablePageChanged(int pageIndex)
+    {
+        Memory.MarkTable(pageIndex, false);
+        DropTranslations();
+    }
+
+    // The running block was translated too.
+    private void DropTranslations()
+    {
+        FlushTlb();
+        _state->Attention |= AttentionBits.Code;
+    }
+
+    private void MarkTable(int page)
+    {
+        if (!Memory.IsTable(page))
+        {
+            Memory.MarkTable(page, true);
+            _tableMarks++;
+            FlushWriteTlb();
+        }
+    }
 
     private void DropTlb(ulong groups)
     {
@@ -129,6 +160,13 @@ public sealed unsafe partial class Processor
             {
                 OnCodeWrite(page.Index, (int)(physical & 0xFFF));
                 cache = cache && !Memory.IsCode(page.Index);
+            }
+
+            if (Memory.IsTable(page.Index))
+            {
+                // The translation itself may have come from the entry that is about to change.
+                OnTablePageChanged(page.Index);
+                cache = false;
             }
 
             cache = cache && stageWritable;
@@ -333,6 +371,7 @@ public sealed unsafe partial class Processor
             return true;
         }
 
+        MarkTable(page.Index);
         byte* host = page.Host + (physical & 0xFFF);
         entry = bytes == 8 ? *(ulong*)host : *(uint*)host;
         return true;
@@ -348,9 +387,33 @@ public sealed unsafe partial class Processor
             return false;
         }
 
-        Span<byte> value = stackalloc byte[8];
-        System.Buffers.Binary.BinaryPrimitives.WriteUInt64LittleEndian(value, entry);
-        Memory.TryWrite(new Gpa(physical), value[..bytes]);
+        if (!Memory.TryGetPage(physical, out PageRef page) || !page.Writable)
+        {
+            return true;
+        }
+
+        if (!Memory.IsPrepared(page.Index))
+        {
+            Memory.PrepareWrite(page.Index);
+        }
+
+        int offset = (int)(physical & 0xFFF);
+        if (Memory.IsCode(page.Index))
+        {
+            OnCodeWrite(page.Index, offset);
+        }
+
+        // Accessed and dirty bits change no translation: the ones that came from this page stay.
+        byte* host = page.Host + offset;
+        if (bytes == 8)
+        {
+            *(ulong*)host = entry;
+        }
+        else
+        {
+            *(uint*)host = (uint)entry;
+        }
+
         return true;
     }
 

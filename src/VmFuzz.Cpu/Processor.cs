@@ -11,7 +11,7 @@ namespace VmFuzz.Cpu;
 /// Slow handlers ("microcode") are methods over this class and a decoded instruction; they see exact RIP (of the
 /// current instruction) and an exact <see cref="Retired"/>, and commit nothing before everything that can fault was done.
 /// </remarks>
-public sealed unsafe partial class Processor : ICodePageObserver, IDisposable
+public sealed unsafe partial class Processor : IPageObserver, IDisposable
 {
     private readonly CpuState* _state;
     private GCHandle _handle;
@@ -38,7 +38,7 @@ public sealed unsafe partial class Processor : ICodePageObserver, IDisposable
         NativeMemory.Clear(_state, (nuint)sizeof(CpuState));
         _handle = GCHandle.Alloc(this);
         _state->Handle = GCHandle.ToIntPtr(_handle);
-        memory.CodeObserver = this;
+        memory.PageObserver = this;
         InitializeBlocks();
         Reset();
     }

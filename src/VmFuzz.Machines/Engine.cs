@@ -9,7 +9,7 @@ namespace VmFuzz.Machines;
 public static class Engine
 {
     /// <summary>Changes whenever a fix changes guest-visible behaviour or digests.</summary>
-    public const uint SemanticsVersion = 2;
+    public const uint SemanticsVersion = 3;
 
     /// <summary>Version of the product.</summary>
     public static string Version { get; } = typeof(Engine).Assembly.GetName().Version?.ToString(3) ?? "0";

@@ -24,12 +24,16 @@ public readonly unsafe struct PageRef
     public bool Writable { get; }
 }
 
-/// <summary>Is told when bytes of a page that holds decoded code change behind the processor's back.</summary>
-public interface ICodePageObserver
+/// <summary>Is told when bytes of a page that something was derived from change behind the processor's back.</summary>
+public interface IPageObserver
 {
-    /// <summary>The page's bytes changed, or are about to.</summary>
+    /// <summary>The bytes of a page marked by <see cref="GuestMemory.MarkCode"/> changed, or are about to.</summary>
     /// <param name="pageIndex">The backing page.</param>
     void OnCodePageChanged(int pageIndex);
+
+    /// <summary>The bytes of a page marked by <see cref="GuestMemory.MarkTable"/> changed, or are about to.</summary>
+    /// <param name="pageIndex">The backing page.</param>
+    void OnTablePageChanged(int pageIndex);
 }
 
 /// <summary>
@@ -49,6 +53,7 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
     private const byte FlagCode = 2;
     private const byte FlagStale = 4;
     private const byte FlagPrepared = 8;
+    private const byte FlagTable = 16;
 
     private readonly List<Slot> _slots = [];
     private readonly List<nint> _allocations = [];
@@ -74,8 +79,8 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
     /// <summary>Backing pages written since the last <see cref="Commit"/> or <see cref="Reset"/>.</summary>
     public IReadOnlyList<int> DirtyPages => _dirty;
 
-    /// <summary>Is told about changes to pages marked by <see cref="MarkCode"/>.</summary>
-    public ICodePageObserver? CodeObserver { get; set; }
+    /// <summary>Is told about changes to pages marked by <see cref="MarkCode"/> and <see cref="MarkTable"/>.</summary>
+    public IPageObserver? PageObserver { get; set; }
 
     /// <summary>Adds a slot of zeroed memory.</summary>
     /// <param name="address">First address; a multiple of 4096.</param>
@@ -153,11 +158,13 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
     public bool IsCode(int pageIndex) => (_flags[Checked(pageIndex)] & FlagCode) != 0;
 
     /// <summary>Marks or unmarks a page as holding decoded code.</summary>
-    public void MarkCode(int pageIndex, bool code)
-    {
-        ref byte flags = ref _flags[Checked(pageIndex)];
-        flags = code ? (byte)(flags | FlagCode) : (byte)(flags & ~FlagCode);
-    }
+    public void MarkCode(int pageIndex, bool code) => Mark(pageIndex, FlagCode, code);
+
+    /// <summary>Whether translations are cached that came from entries in the page.</summary>
+    public bool IsTable(int pageIndex) => (_flags[Checked(pageIndex)] & FlagTable) != 0;
+
+    /// <summary>Marks or unmarks a page as holding paging-structure entries that cached translations came from.</summary>
+    public void MarkTable(int pageIndex, bool table) => Mark(pageIndex, FlagTable, table);
 
     /// <summary>Makes a page ready to be written: keeps its old bytes for a reset, and notes that its hash is stale.</summary>
     public void PrepareWrite(int pageIndex)
@@ -202,11 +209,7 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
         foreach (int page in _dirty)
         {
             ref byte flags = ref _flags[page];
-            if ((flags & FlagCode) != 0)
-            {
-                CodeObserver?.OnCodePageChanged(page);
-            }
-
+            TellObserver(page);
             Buffer.MemoryCopy((void*)_undo[page], _hosts[page], Gpa.PageSize, Gpa.PageSize);
             if ((flags & FlagStale) == 0)
             {
@@ -343,17 +346,37 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
                 PrepareWrite(page.Index);
             }
 
-            if (IsCode(page.Index))
-            {
-                CodeObserver?.OnCodePageChanged(page.Index);
-            }
-
+            TellObserver(page.Index);
             source[..count].CopyTo(new Span<byte>(page.Host + offset, count));
             source = source[count..];
             at += (ulong)count;
         }
 
         return true;
+    }
+
+    private void Mark(int pageIndex, byte flag, bool set)
+    {
+        ref byte flags = ref _flags[Checked(pageIndex)];
+        flags = set ? (byte)(flags | flag) : (byte)(flags & ~flag);
+    }
+
+    private void TellObserver(int page)
+    {
+        if ((_flags[page] & (FlagCode | FlagTable)) == 0)
+        {
+            return;
+        }
+
+        if (IsCode(page))
+        {
+            PageObserver?.OnCodePageChanged(page);
+        }
+
+        if (IsTable(page))
+        {
+            PageObserver?.OnTablePageChanged(page);
+        }
     }
 
     private bool IsBacked(ulong address, int length, bool write)

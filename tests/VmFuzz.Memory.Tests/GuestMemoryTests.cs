@@ -122,7 +122,7 @@ public sealed class GuestMemoryTests : IDisposable
     {
         int first = _memory.AddSlot(new Gpa(0), 0x2000);
         var seen = new Seen();
-        _memory.CodeObserver = seen;
+        _memory.PageObserver = seen;
         _memory.MarkCode(first + 1, true);
         _memory.TryWrite(new Gpa(0x10), [1]);
         Assert.Equal(-1, seen.Page);
@@ -130,7 +130,7 @@ public sealed class GuestMemoryTests : IDisposable
         Assert.Equal(first + 1, seen.Page);
     }
 
-    private sealed class Seen : ICodePageObserver
+    private sealed class Seen : IPageObserver
     {
         public int Page { get; private set; } = -1;
 

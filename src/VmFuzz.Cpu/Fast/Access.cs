@@ -156,7 +156,7 @@ internal unsafe struct AddressSegmented<TMask> : IAddress
 
 // SAFETY: an entry holds the host address of a whole page of GuestMemory, which is never freed before the processor. Its tag
 // matches only when first and last byte of the access lie in that page. Pages in the write buffer are prepared (their old
-// bytes are kept) and hold no decoded code; whoever ends either condition drops the buffer first.
+// bytes are kept) and hold neither decoded code nor paging structures; whoever ends a condition drops the buffer first.
 /// <summary>Look-ups in the look-aside buffers. Null: the slow path must do it.</summary>
 internal static unsafe class Tlb
 {

@@ -8,6 +8,9 @@ internal sealed class FuzzMachine : IDisposable
     // Programs are short and new, and an executor has many machines. Unit: MiB.
     private const int CodeCache = 8;
 
+    // What lies behind an exit is often not executed.
+    private const int Block = 16;
+
     /// <summary>Makes a machine.</summary>
     /// <param name="options">From <see cref="FuzzLayout.Options"/>.</param>
     /// <param name="variants">Rows under test.</param>
@@ -24,6 +27,7 @@ internal sealed class FuzzMachine : IDisposable
             },
         });
         Machine.Processor.CodeCacheLimit = CodeCache;
+        Machine.Processor.BlockLimit = Block;
     }
 
     public FuzzSource Source { get; }

@@ -7,9 +7,9 @@ namespace VmFuzz.Fuzzing;
 /// <summary>An oracle that runs an input more than once.</summary>
 /// <param name="Id">Unique id; stands in violations.</param>
 /// <param name="Check">Runs and compares; null when all is well.</param>
-internal sealed record DeepOracleRow(string Id, Func<GuestMachines, FuzzInput, Violation?> Check);
+internal sealed record DeepOracleRow(string Id, Func<GuestMachines, ComparableInput, Violation?> Check);
 
-/// <summary>The oracles of <see cref="GuestCodeExecutor.RunDeep"/>, in the order in which they run.</summary>
+/// <summary>The oracles of <see cref="GuestCodeExecutor.RunDeep"/>, in the order in which they run: those that compare with one run stand together.</summary>
 internal static class DeepOracleRows
 {
     public static readonly ImmutableArray<DeepOracleRow> All =

@@ -7,16 +7,14 @@ internal static class EquivalenceOracles
 {
     public static readonly ImmutableArray<DeepOracleRow> Rows =
     [
-        new("equivalence.bare", static (m, input) => Compare(m, ComparableEvents.Everywhere(input), GuestMachineKind.Bare, "bare")),
-        new("equivalence.options", static (m, input) => Compare(m, ComparableEvents.WithoutNmis(input), GuestMachineKind.Options, "options")),
+        new("equivalence.bare", static (m, input) => Compare(m, input.Everywhere, GuestMachineKind.Bare, "bare")),
+        new("equivalence.options", static (m, input) => Compare(m, input.WithoutNmis, GuestMachineKind.Options, "options")),
     ];
 
     private static Violation? Compare(GuestMachines machines, FuzzInput input, GuestMachineKind kind, string how)
     {
-        GuestRunner left = machines.Get(GuestMachineKind.Kvm, input.Mode);
-        GuestRunner right = machines.Get(kind, input.Mode);
-        left.Run(input);
-        right.Run(input);
+        GuestRunner left = machines.Base(GuestMachineKind.Kvm, input);
+        GuestRunner right = machines.Base(kind, input);
         if ((left.Judge() ?? right.Judge()) is { } wrong)
         {
             return wrong;

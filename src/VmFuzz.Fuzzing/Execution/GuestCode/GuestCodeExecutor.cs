@@ -12,7 +12,7 @@ namespace VmFuzz.Fuzzing;
 public sealed class GuestCodeExecutor : IFuzzExecutor
 {
     /// <summary>Instructions after which a run ends.</summary>
-    public const ulong MostInstructions = 1000;
+    public const ulong MostInstructions = 400;
 
     private readonly FeatureMap _features = new();
     private readonly GuestMachines _machines;
@@ -58,11 +58,13 @@ public sealed class GuestCodeExecutor : IFuzzExecutor
     {
         ArgumentNullException.ThrowIfNull(input);
         _last = null;
+        _machines.Forget();
         try
         {
+            var compared = new ComparableInput(input);
             foreach (DeepOracleRow row in DeepOracleRows.All)
             {
-                if (row.Check(_machines, input) is { } violation)
+                if (row.Check(_machines, compared) is { } violation)
                 {
                     return violation;
                 }

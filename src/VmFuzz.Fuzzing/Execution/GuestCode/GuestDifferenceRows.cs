@@ -45,17 +45,13 @@ internal static class GuestDifferenceRows
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.TwoNmis || p.RightMonitor.TwoNmis),
         },
-        new("nmi-behind-sti", "an NMI that comes in the shadow of STI waits for the interrupt window, the nearest that KVM asks for")
+        new("nmi-behind-sti", "an NMI that comes in the shadow of STI waits for the interrupt window, the nearest that KVM asks for, or for a pass that comes before it")
         {
-            Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.NmiBehindSti || p.RightMonitor.NmiBehindSti),
+            Voids = static p => p.LeftMonitor.NmiBehindSti || p.RightMonitor.NmiBehindSti,
         },
         new("int1-fault", "KVM completes INT1 and injects its trap; a fault on the trap's way then names the instruction behind it")
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.TrapOfInt1Faulted || p.RightMonitor.TrapOfInt1Faulted),
-        },
-        new("stale-translations", "the guest wrote to its page tables: whether it meets an old translation depends on what look-aside buffers hold (SDM \"Invalidation of TLBs and Paging-Structure Caches\")")
-        {
-            Voids = static p => PageTables.Changed(p.Left) || PageTables.Changed(p.Right),
         },
         new("emulator", "KVM's emulator knows some instructions only; CPL 3 gets #UD for the others when they reach MMIO")
         {

@@ -51,6 +51,28 @@ internal sealed class GuestMachines : IDisposable
     /// <summary>The machine of a kind.</summary>
     public GuestRunner Get(GuestMachineKind kind, FlatMode mode) => _runners[((int)kind * Modes) + (int)mode] ??= Create(kind, mode);
 
+    /// <summary>The machine of a kind, holding the run of an input: what several oracles compare with runs once.</summary>
+    /// <remarks>Inputs are told apart as objects, so they must not change between <see cref="Forget"/> and the last use.</remarks>
+    public GuestRunner Base(GuestMachineKind kind, FuzzInput input)
+    {
+        GuestRunner runner = Get(kind, input.Mode);
+        if (!ReferenceEquals(runner.Held, input))
+        {
+            runner.Run(input);
+        }
+
+        return runner;
+    }
+
+    /// <summary>Inputs may have changed: nothing held counts any more.</summary>
+    public void Forget()
+    {
+        foreach (GuestRunner? runner in _runners)
+        {
+            runner?.Held = null;
+        }
+    }
+
     /// <summary>A machine that nothing has run on; the caller disposes it.</summary>
     public GuestRunner Create(GuestMachineKind kind, FlatMode mode)
     {

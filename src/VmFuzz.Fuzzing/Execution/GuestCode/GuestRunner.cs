@@ -33,9 +33,13 @@ internal sealed class GuestRunner : IDisposable
 
     public RunMonitor Monitor { get; }
 
+    /// <summary>The input whose undisturbed run the machine holds; null when it holds none.</summary>
+    public FuzzInput? Held { get; set; }
+
     /// <summary>Resets the machine and gives it an input; it has not run yet.</summary>
     public void Load(FuzzInput input)
     {
+        Held = null;
         Monitor.Begin();
         _invariants?.Begin();
         Monitor.AtExit = null;
@@ -48,7 +52,9 @@ internal sealed class GuestRunner : IDisposable
     public MachineStop Run(FuzzInput input)
     {
         Load(input);
-        return Machine.Run();
+        MachineStop stop = Machine.Run();
+        Held = input;
+        return stop;
     }
 
     /// <summary>What the run says by itself, or null.</summary>

@@ -11,15 +11,13 @@ internal static class MigrationOracles
 {
     public static readonly ImmutableArray<DeepOracleRow> Rows =
     [
-        new("migration.first", static (m, input) => Compare(m, input, 1)),
-        new("migration.second", static (m, input) => Compare(m, input, 2)),
+        new("migration.first", static (m, input) => Compare(m, input.AtBoundaries, 1)),
+        new("migration.second", static (m, input) => Compare(m, input.AtBoundaries, 2)),
     ];
 
-    private static Violation? Compare(GuestMachines machines, FuzzInput any, ulong seed)
+    private static Violation? Compare(GuestMachines machines, FuzzInput input, ulong seed)
     {
-        FuzzInput input = ComparableEvents.AtBoundaries(any);
-        GuestRunner straight = machines.Get(GuestMachineKind.Kvm, input.Mode);
-        straight.Run(input);
+        GuestRunner straight = machines.Base(GuestMachineKind.Kvm, input);
         if (straight.Judge() is { } already)
         {
             return already;

@@ -8,22 +8,20 @@ internal static class PerturbationOracles
 {
     public static readonly ImmutableArray<DeepOracleRow> Rows =
     [
-        new("perturbation.first", static (m, input) => Compare(m, input, 1)),
-        new("perturbation.second", static (m, input) => Compare(m, input, 2)),
+        new("perturbation.first", static (m, input) => Compare(m, input.AtBoundaries, 1)),
+        new("perturbation.second", static (m, input) => Compare(m, input.AtBoundaries, 2)),
     ];
 
     private static Violation? Compare(GuestMachines machines, FuzzInput input, ulong seed)
     {
-        FuzzInput common = ComparableEvents.AtBoundaries(input);
-        GuestRunner left = machines.Get(GuestMachineKind.Kvm, input.Mode);
+        GuestRunner left = machines.Base(GuestMachineKind.Kvm, input);
         GuestRunner right = machines.Get(GuestMachineKind.Twin, input.Mode);
-        left.Run(common);
         if (left.Judge() is { } already)
         {
             return already;
         }
 
-        Disturb(right, common, seed);
+        Disturb(right, input, seed);
         right.Machine.Run();
         if (right.Judge() is { } wrong)
         {
@@ -32,7 +30,7 @@ internal static class PerturbationOracles
 
         var pair = new GuestPair(left.Machine, left.Monitor, right.Machine, right.Monitor);
         return machines.Comparison.FirstDifference(pair) is { } difference
-            ? new FirstDivergence(machines, common, pair, left, right, r => Disturb(r, common, seed)).Find("perturbation.state", difference)
+            ? new FirstDivergence(machines, input, pair, left, right, r => Disturb(r, input, seed)).Find("perturbation.state", difference)
             : null;
     }
 

@@ -2,22 +2,24 @@ using VmFuzz.Arch;
 
 namespace VmFuzz.Fuzzing;
 
-/// <summary>Inputs with those events only that mean the same in both of two runs that are compared.</summary>
-internal static class ComparableEvents
+/// <summary>An input, and what is left of it with those events only that mean the same in both of two runs that are compared.</summary>
+internal sealed class ComparableInput(FuzzInput whole)
 {
+    /// <summary>The input itself.</summary>
+    public FuzzInput Whole => whole;
+
     /// <summary>For runs with and without a hypervisor: what a processor has pins for.</summary>
-    public static FuzzInput Everywhere(FuzzInput input) =>
-        Keep(input, static e => IsDevice(e) || e.Kind == InputKind.Nmi);
+    public FuzzInput Everywhere => field ??= Keep(whole, static e => IsDevice(e) || e.Kind == InputKind.Nmi);
 
     /// <summary>Without NMIs too: software that tracks their blocking by itself guesses its end.</summary>
-    public static FuzzInput WithoutNmis(FuzzInput input) => Keep(input, IsDevice);
+    public FuzzInput WithoutNmis => field ??= Keep(whole, IsDevice);
 
     /// <summary>
     /// For runs under a hypervisor whose passes differ: what comes at a boundary. The places of the run path are passed more
     /// often in one of them, host pages come and go by passes, and a machine check is reported between two of them.
     /// </summary>
-    public static FuzzInput AtBoundaries(FuzzInput input) => Keep(
-        input,
+    public FuzzInput AtBoundaries => field ??= Keep(
+        whole,
         static e => IsDevice(e) || e.Kind is InputKind.Nmi or InputKind.Kick or InputKind.Signal or InputKind.Reschedule
             or InputKind.HostVector or InputKind.Init);
 
