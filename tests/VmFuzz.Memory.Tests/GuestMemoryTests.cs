@@ -117,23 +117,45 @@ public sealed class GuestMemoryTests : IDisposable
         Assert.Equal(_memory.FullDigest(), _memory.Digest());
     }
 
-    [Fact]
-    public void CodePage_WrittenByDma_IsReported()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void MarkedPage_WrittenByDma_IsReported(bool code)
     {
         int first = _memory.AddSlot(new Gpa(0), 0x2000);
         var seen = new Seen();
         _memory.PageObserver = seen;
-        _memory.MarkCode(first + 1, true);
+        Mark(true);
         _memory.TryWrite(new Gpa(0x10), [1]);
-        Assert.Equal(-1, seen.Page);
+        Assert.Equal((-1, -1), (seen.Code, seen.Table));
         _memory.TryWrite(new Gpa(0x1010), [1]);
-        Assert.Equal(first + 1, seen.Page);
+        Assert.Equal(code ? (first + 1, -1) : (-1, first + 1), (seen.Code, seen.Table));
+        Mark(false);
+        (seen.Code, seen.Table) = (-1, -1);
+        _memory.TryWrite(new Gpa(0x1010), [2]);
+        Assert.Equal((-1, -1), (seen.Code, seen.Table));
+
+        void Mark(bool set)
+        {
+            if (code)
+            {
+                _memory.MarkCode(first + 1, set);
+            }
+            else
+            {
+                _memory.MarkTable(first + 1, set);
+            }
+        }
     }
 
     private sealed class Seen : IPageObserver
     {
-        public int Page { get; private set; } = -1;
+        public int Code { get; set; } = -1;
 
-        public void OnCodePageChanged(int pageIndex) => Page = pageIndex;
+        public int Table { get; set; } = -1;
+
+        public void OnCodePageChanged(int pageIndex) => Code = pageIndex;
+
+        public void OnTablePageChanged(int pageIndex) => Table = pageIndex;
     }
 }
