@@ -51,7 +51,7 @@ public sealed class ExitHandlersExecutor : IFuzzExecutor
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {
-            Execution ended = new(CrashPlace.Of(e), slot.Monitor.Exits, 0);
+            Execution ended = new(CrashPlace.Of(e), slot.Exits, 0);
             Drop(mode);
             return ended;
         }
@@ -119,6 +119,8 @@ public sealed class ExitHandlersExecutor : IFuzzExecutor
     private sealed class Slot
     {
         private readonly MadeExitPlayer _player;
+        private readonly ExitMonitor _monitor;
+        private readonly InvariantMonitor _invariants;
         private readonly FeatureMap _features;
 
         public Slot(FlatMode mode, MachineVariants variants, InvariantTable invariants, FeatureMap features)
@@ -126,33 +128,30 @@ public sealed class ExitHandlersExecutor : IFuzzExecutor
             _features = features;
             Machine = new FuzzMachine(FuzzLayout.Options(mode, Accelerator.Kvm, MostInstructions), variants);
             _player = new MadeExitPlayer(Machine.Machine);
-            Monitor = new InvariantMonitor(Machine.Machine, invariants, features);
-            Machine.Machine.Observe(Monitor);
+            _monitor = new ExitMonitor(Machine.Machine, Machine.Source, features);
+            _invariants = new InvariantMonitor(Machine.Machine, invariants, _monitor);
+            Machine.Machine.Observe(_invariants);
         }
 
         public FuzzMachine Machine { get; }
 
-        public InvariantMonitor Monitor { get; }
+        public ulong Exits => _monitor.Exits;
 
         public Execution Run(FuzzInput input)
         {
             Machine machine = Machine.Machine;
             Machine.Load(input);
             _player.Load(input.Exits);
-            Monitor.Begin();
-            MachineStop stop = machine.Run();
-            Violation? violation = Monitor.Violation ?? GuestKill.Of(machine);
-            if (violation is null && Monitor.Stuck)
-            {
-                violation = new Violation(GuestKill.NoProgress, machine.Kvm!.Vcpu.Vmx.Exit.Basic.ToString(), stop.Text);
-            }
-
+            _invariants.Begin();
+            _monitor.Begin();
+            machine.Run();
+            Violation? violation = _invariants.Broken?.Violation ?? _monitor.Stuck ?? GuestKill.Of(machine);
             if (machine.Kvm!.Vmx.FailedCheck is { Length: > 0 } check)
             {
                 _features.Add(check);
             }
 
-            return new Execution(violation, Monitor.Exits, machine.Processor.Retired);
+            return new Execution(violation, Exits, machine.Processor.Retired);
         }
     }
 }
