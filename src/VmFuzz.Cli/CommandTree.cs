@@ -107,18 +107,21 @@ internal static class CommandTree
             vmfuzz replay boot.vmtrace --check
             vmfuzz replay cut.vmtrace --allow-truncated
             vmfuzz replay old.vmtrace --compare
+            vmfuzz replay campaign/worker00/findings/x/trace.vmtrace --plugin handlers.dll --check
             """;
         var file = new Argument<string>("FILE") { Description = "The trace." };
         var compare = new Option<bool>("--compare") { Description = "Also replay traces of other engine versions, to see the first difference." };
         var truncated = new Option<bool>("--allow-truncated") { Description = "Accept a trace whose end is missing when all of it is verified." };
+        var plugins = new Option<string[]>("--plugin") { HelpName = "FILE", Description = "An assembly whose handlers the recorded run had. May be given several times." };
         Option<bool> check = CheckOption();
         Option<bool> json = JsonOption("The report as one JSON object.");
         command.Add(file);
         command.Add(compare);
         command.Add(truncated);
+        command.Add(plugins);
         command.Add(check);
         command.Add(json);
-        command.SetAction(parsed => ReplayCommand.Execute(host, parsed.GetValue(file)!, parsed.GetValue(compare), parsed.GetValue(truncated), parsed.GetValue(check), parsed.GetValue(json)));
+        command.SetAction(parsed => ReplayCommand.Execute(host, parsed.GetValue(file)!, parsed.GetValue(plugins) ?? [], parsed.GetValue(compare), parsed.GetValue(truncated), parsed.GetValue(check), parsed.GetValue(json)));
         return command;
     }
 

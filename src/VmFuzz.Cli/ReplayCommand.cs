@@ -11,15 +11,19 @@ namespace VmFuzz.Cli;
 internal static class ReplayCommand
 {
     /// <summary>Replays a trace and verifies everything in it.</summary>
-    public static int Execute(Host host, string path, bool compare, bool allowTruncated, bool check, bool json)
+    public static int Execute(Host host, string path, IReadOnlyList<string> pluginFiles, bool compare, bool allowTruncated, bool check, bool json)
     {
         using TraceReader reader = Open(path);
-        if (TraceHeaders.TryOptions(reader, compare, out MachineOptions options, knowsInput: true) is { } wrong)
+        FuzzPlugins plugins = FuzzPlugins.Load(pluginFiles);
+        MachineVariants variants = MachineVariants.None;
+        string? wrong = TraceHeaders.TryOptions(reader, compare, out MachineOptions options, knowsInput: true, plugins.Identities)
+            ?? FuzzTraces.TryVariants(options, plugins.Targets, compare, out variants);
+        if (wrong is not null)
         {
             throw new UserError($"{path}: {wrong}");
         }
 
-        using var replayer = new Replayer(reader, options, FuzzTraces.Variants(options));
+        using var replayer = new Replayer(reader, options, variants);
         InvariantCheck? invariants = check ? new InvariantCheck(replayer.Machine, () => replayer.Events) : null;
         if (invariants?.Observer is { } observer)
         {

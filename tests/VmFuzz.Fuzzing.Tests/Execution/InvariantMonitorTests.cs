@@ -11,6 +11,8 @@ public sealed class InvariantMonitorTests : IDisposable
 {
     private readonly string _path = Path.Combine(Path.GetTempPath(), Path.GetRandomFileName() + ".vmtrace");
 
+    private static readonly FuzzOrigin Origin = FuzzOrigin.Of(FuzzTarget.GuestCode);
+
     // Moves RIP, and the dispatcher does it again.
     private static readonly MachineVariants Bad = new()
     {
@@ -29,7 +31,7 @@ public sealed class InvariantMonitorTests : IDisposable
     {
         // nop; cpuid; hlt
         using var executor = new GuestCodeExecutor(Bad);
-        Assert.Equal("retire.rip@cpuid", executor.Record(GuestCodeExecutorTests.Program(FlatMode.Long64, "900FA2F4"), _path)?.Key);
+        Assert.Equal("retire.rip@cpuid", executor.Record(GuestCodeExecutorTests.Program(FlatMode.Long64, "900FA2F4"), _path, Origin)?.Key);
 
         (ReplayResult result, InvariantMonitor monitor, ulong events) = Replay(Bad);
 
@@ -46,7 +48,7 @@ public sealed class InvariantMonitorTests : IDisposable
     public void Replay_WithTheProductsHandlers_LooksAtEveryRow()
     {
         using var executor = new GuestCodeExecutor();
-        Assert.Null(executor.Record(GuestCodeExecutorTests.Program(FlatMode.Long64, "900FA2E4E9F4"), _path));
+        Assert.Null(executor.Record(GuestCodeExecutorTests.Program(FlatMode.Long64, "900FA2E4E9F4"), _path, Origin));
 
         (ReplayResult result, InvariantMonitor monitor, _) = Replay(MachineVariants.None);
 
@@ -64,7 +66,9 @@ public sealed class InvariantMonitorTests : IDisposable
     {
         using TraceReader reader = TraceReader.Open(_path);
         Assert.Null(TraceHeaders.TryOptions(reader, compareOnly: false, out MachineOptions options, knowsInput: true));
-        using var replayer = new Replayer(reader, options, FuzzTraces.Variants(options, variants));
+        FuzzTargetRow target = FuzzTargetRow.BuiltIn.Single(static row => row.Name == Origin.Target) with { Variants = variants };
+        Assert.Null(FuzzTraces.TryVariants(options, [target], compareOnly: false, out MachineVariants start));
+        using var replayer = new Replayer(reader, options, start);
         ulong events = 0;
         var monitor = new InvariantMonitor(replayer.Machine, InvariantTable.Default) { Broke = _ => events = replayer.Events };
         replayer.Observe(monitor);
