@@ -65,6 +65,9 @@ internal static class CommandTree
     /// <summary>The <c>--json</c> option of a command.</summary>
     public static Option<bool> JsonOption(string description) => new("--json") { Description = description };
 
+    /// <summary>The <c>--check</c> option of a command.</summary>
+    public static Option<bool> CheckOption() => new("--check") { Description = "Also look at the fuzzer's invariants at every exit and entry (-accel kvm); a broken one is status 1." };
+
     private static Command Run(Host host, Dictionary<Command, string> help)
     {
         var command = new Command("run", "Run a guest. Its console goes to standard output, a summary to standard error.");
@@ -101,18 +104,24 @@ internal static class CommandTree
         var command = new Command("replay", "Run a recorded guest again and verify every event. The first difference stops it and is shown in full.");
         help[command] = """
             vmfuzz replay boot.vmtrace
+            vmfuzz replay boot.vmtrace --check
             vmfuzz replay cut.vmtrace --allow-truncated
             vmfuzz replay old.vmtrace --compare
+            vmfuzz replay campaign/worker00/findings/x/trace.vmtrace --plugin handlers.dll --check
             """;
         var file = new Argument<string>("FILE") { Description = "The trace." };
         var compare = new Option<bool>("--compare") { Description = "Also replay traces of other engine versions, to see the first difference." };
         var truncated = new Option<bool>("--allow-truncated") { Description = "Accept a trace whose end is missing when all of it is verified." };
+        var plugins = new Option<string[]>("--plugin") { HelpName = "FILE", Description = "An assembly whose handlers the recorded run had. May be given several times." };
+        Option<bool> check = CheckOption();
         Option<bool> json = JsonOption("The report as one JSON object.");
         command.Add(file);
         command.Add(compare);
         command.Add(truncated);
+        command.Add(plugins);
+        command.Add(check);
         command.Add(json);
-        command.SetAction(parsed => ReplayCommand.Execute(host, parsed.GetValue(file)!, parsed.GetValue(compare), parsed.GetValue(truncated), parsed.GetValue(json)));
+        command.SetAction(parsed => ReplayCommand.Execute(host, parsed.GetValue(file)!, parsed.GetValue(plugins) ?? [], parsed.GetValue(compare), parsed.GetValue(truncated), parsed.GetValue(check), parsed.GetValue(json)));
         return command;
     }
 

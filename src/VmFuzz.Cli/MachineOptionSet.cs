@@ -35,6 +35,7 @@ internal sealed class MachineOptionSet
     private readonly Option<string> _log = Text("--log", "KINDS", $"Show events as they happen, separated by commas: {string.Join(", ", LogNames.Select(static n => n.Name))}.");
     private readonly Option<string> _logFile = Text("--log-file", "FILE", "Write the log to a file (replaced) and not to standard error.");
     private readonly Option<bool> _dumpState = new("--dump-state") { Description = "Show the processor's state at the end." };
+    private readonly Option<bool> _check = CommandTree.CheckOption();
     private readonly Option<bool> _exitWithGuest = new("--exit-with-guest") { Description = "End with the status that the guest wrote to the debug-exit port." };
     private readonly Option<string> _chaos = Text("--chaos", "SEED|entropy", "Throw NMIs, spurious interrupts, kicks and typed bytes at random positions, and random values at RDRAND: from a seed, or from the operating system.");
     private readonly Option<string> _chaosNmis = Text("--chaos-nmis", "N", "Number of NMIs. Default: 100.");
@@ -48,7 +49,7 @@ internal sealed class MachineOptionSet
     {
         foreach (Option option in (Option[])[
             _machine, _accel, _cpu, _memory, _bios, _kernel, _flatMode, _loadAddress, _rtc, _serial,
-            _untilSerial, _maxInstructions, _exitCost, _log, _logFile, _dumpState, _exitWithGuest,
+            _untilSerial, _maxInstructions, _exitCost, _log, _logFile, _dumpState, _check, _exitWithGuest,
             _chaos, _chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosSpan, _json])
         {
             command.Options.Add(option);
@@ -95,6 +96,7 @@ internal sealed class MachineOptionSet
             Log = LogOf(parsed.GetValue(_log)),
             LogPath = parsed.GetValue(_logFile) ?? "",
             DumpState = parsed.GetValue(_dumpState),
+            Check = parsed.GetValue(_check),
             ExitWithGuest = parsed.GetValue(_exitWithGuest),
             Chaos = ChaosOf(parsed.GetValue(_chaos)),
             ChaosOptions = new ChaosOptions

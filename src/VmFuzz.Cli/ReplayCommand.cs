@@ -11,15 +11,25 @@ namespace VmFuzz.Cli;
 internal static class ReplayCommand
 {
     /// <summary>Replays a trace and verifies everything in it.</summary>
-    public static int Execute(Host host, string path, bool compare, bool allowTruncated, bool json)
+    public static int Execute(Host host, string path, IReadOnlyList<string> pluginFiles, bool compare, bool allowTruncated, bool check, bool json)
     {
         using TraceReader reader = Open(path);
-        if (TraceHeaders.TryOptions(reader, compare, out MachineOptions options, knowsInput: true) is { } wrong)
+        FuzzPlugins plugins = FuzzPlugins.Load(pluginFiles);
+        MachineVariants variants = MachineVariants.None;
+        string? wrong = TraceHeaders.TryOptions(reader, compare, out MachineOptions options, knowsInput: true, plugins.Identities)
+            ?? FuzzTraces.TryVariants(options, plugins.Targets, compare, out variants);
+        if (wrong is not null)
         {
             throw new UserError($"{path}: {wrong}");
         }
 
-        using var replayer = new Replayer(reader, options, FuzzTraces.Variants(options));
+        using var replayer = new Replayer(reader, options, variants);
+        InvariantCheck? invariants = check ? new InvariantCheck(replayer.Machine, () => replayer.Events) : null;
+        if (invariants?.Observer is { } observer)
+        {
+            replayer.Observe(observer);
+        }
+
         var watch = Stopwatch.StartNew();
         using var screen = new Screen(null, null, host.Err, owned: false);
         if (host.ErrorIsTerminal)
@@ -40,6 +50,7 @@ internal static class ReplayCommand
         double seconds = watch.Elapsed.TotalSeconds;
         int status = result.Outcome switch
         {
+            _ when invariants is { Broken: true } => ExitStatus.Finding,
             ReplayOutcome.Identical => ExitStatus.Fine,
             ReplayOutcome.IdenticalPrefix => allowTruncated ? ExitStatus.Fine : ExitStatus.Finding,
             _ => ExitStatus.Finding,
@@ -48,12 +59,12 @@ internal static class ReplayCommand
         bool hasEnd = result.Outcome == ReplayOutcome.Identical && reader.TryReadEnd(end);
         if (json)
         {
-            JsonReport.Write(host.Out, writer => WriteJson(writer, path, reader, result, hasEnd ? end : null, status, seconds));
+            JsonReport.Write(host.Out, writer => WriteJson(writer, path, reader, result, hasEnd ? end : null, invariants, status, seconds));
         }
         else
         {
-            WriteText(host.Out, path, reader, result, hasEnd ? end : null, seconds);
-            if (result.Outcome == ReplayOutcome.IdenticalPrefix && status != 0)
+            WriteText(host.Out, path, reader, result, hasEnd ? end : null, invariants, seconds);
+            if (result.Outcome == ReplayOutcome.IdenticalPrefix && !allowTruncated)
             {
                 host.Err.WriteLine($"vmfuzz: the trace is {reader.Status}: {path}: give --allow-truncated to accept the verified prefix");
             }
@@ -84,7 +95,7 @@ internal static class ReplayCommand
         throw UserError.At($"the trace cannot be read: {status}", path, toDo);
     }
 
-    private static void WriteText(TextWriter writer, string path, TraceReader reader, ReplayResult result, TraceEvent? end, double seconds)
+    private static void WriteText(TextWriter writer, string path, TraceReader reader, ReplayResult result, TraceEvent? end, InvariantCheck? invariants, double seconds)
     {
         string outcome = result.Outcome switch
         {
@@ -99,6 +110,11 @@ internal static class ReplayCommand
         {
             writer.WriteLine($"  digest {Quantities.Digest(end.Digest)}, memory {Quantities.Digest(end.MemoryDigest)}");
             writer.WriteLine($"  the run ended with {Quantities.Plain(end.Text)}");
+        }
+
+        if (invariants is not null)
+        {
+            writer.WriteLine(invariants.Text());
         }
 
         if (result.Divergence is { } divergence)
@@ -134,7 +150,7 @@ internal static class ReplayCommand
         return string.Create(CultureInfo.InvariantCulture, $"vmfuzz trace dump {path} --from {from} --to {divergence.Sequence}");
     }
 
-    private static void WriteJson(System.Text.Json.Utf8JsonWriter json, string path, TraceReader reader, ReplayResult result, TraceEvent? end, int status, double seconds)
+    private static void WriteJson(System.Text.Json.Utf8JsonWriter json, string path, TraceReader reader, ReplayResult result, TraceEvent? end, InvariantCheck? invariants, int status, double seconds)
     {
         json.WriteString("command", "replay");
         json.WriteNumber("status", status);
@@ -153,6 +169,7 @@ internal static class ReplayCommand
             json.WriteString("end", end.Text);
         }
 
+        invariants?.Write(json);
         if (result.Divergence is not { } divergence)
         {
             return;

@@ -44,6 +44,8 @@ internal sealed record RunArguments
 
     public bool DumpState { get; init; }
 
+    public bool Check { get; init; }
+
     public bool ExitWithGuest { get; init; }
 
     /// <summary>Seed, <c>entropy</c>, or empty.</summary>

@@ -35,6 +35,12 @@ internal static class RunCommand
         var end = new TraceEvent();
         Func<RunCounts> counts = Observe(machine, arguments, writer, logFile ?? host.Err, end, out Recorder? recorder);
         using Recorder? recording = recorder;
+        InvariantCheck? invariants = arguments.Check ? new InvariantCheck(machine, writer is null ? null : () => writer.Count) : null;
+        if (invariants?.Observer is { } observer)
+        {
+            machine.Observe(new ObserverPair(machine.Observer!, observer));
+        }
+
         using SignalTrap? trap = host.OwnsProcess ? new SignalTrap(live) : null;
         ConnectInput(host, arguments, live);
         var watch = Stopwatch.StartNew();
@@ -71,7 +77,8 @@ internal static class RunCommand
             Digest = end.Digest,
             MemoryDigest = end.MemoryDigest,
             State = arguments.DumpState ? StateDump.Of(machine) : null,
-            Status = broken ? ExitStatus.EngineBug : StatusOf(stop, arguments),
+            Invariants = invariants,
+            Status = broken ? ExitStatus.EngineBug : invariants is { Broken: true } ? ExitStatus.Finding : StatusOf(stop, arguments),
         };
         report.Write(host, arguments.Json);
         if (broken)

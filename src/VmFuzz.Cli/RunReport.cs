@@ -33,6 +33,8 @@ internal sealed record RunReport
 
     public IReadOnlyList<KeyValuePair<string, string>>? State { get; init; }
 
+    public InvariantCheck? Invariants { get; init; }
+
     public required int Status { get; init; }
 
     public void Write(Host host, bool json)
@@ -65,6 +67,11 @@ internal sealed record RunReport
         {
             writer.WriteLine($"  {TracePath}: {Quantities.Grouped(TraceEvents)} events, {Quantities.Grouped((ulong)TraceBytes)} bytes");
             writer.WriteLine($"  digest {Quantities.Digest(Digest)}, memory {Quantities.Digest(MemoryDigest)}");
+        }
+
+        if (Invariants is not null)
+        {
+            writer.WriteLine(Invariants.Text());
         }
 
         if (State is not null)
@@ -101,6 +108,7 @@ internal sealed record RunReport
             json.WriteString("memoryDigest", Quantities.Digest(MemoryDigest));
         }
 
+        Invariants?.Write(json);
         if (State is not null)
         {
             json.WriteStartObject("state");

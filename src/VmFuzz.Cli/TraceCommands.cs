@@ -168,9 +168,9 @@ internal static class TraceCommands
     }
 
     private static string Fit(TraceHeader header) =>
-        header.SemanticsVersion == Engine.SemanticsVersion && header.RowsHash == Engine.RowsHash && header.Plugins.Length == 0
-            ? "this engine's"
-            : "another engine's; replay with --compare";
+        header.SemanticsVersion != Engine.SemanticsVersion || header.RowsHash != Engine.RowsHash ? "another engine's; replay with --compare"
+        : header.Plugins.Length == 0 ? "this engine's"
+        : $"this engine's with {Quantities.Plain(string.Join(", ", header.Plugins))}; replay with --plugin";
 
     private static void InfoJson(System.Text.Json.Utf8JsonWriter json, string path, TraceReader reader, TraceHeader header, ulong[] kinds, SortedDictionary<ulong, ulong> exits, TraceEvent end, ulong retired, int status)
     {

@@ -59,6 +59,9 @@ public sealed class Replayer : IDisposable
     /// <summary>Events compared so far.</summary>
     public ulong Events => _verifier.Compared;
 
+    /// <summary>Shows everything to another observer too, each thing after it was compared.</summary>
+    public void Observe(IMachineObserver observer) => Machine.Observe(new ObserverPair(_verifier, observer));
+
     /// <summary>Replays to the end of the trace or to the first difference.</summary>
     public ReplayResult Run()
     {

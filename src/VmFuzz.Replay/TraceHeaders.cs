@@ -10,12 +10,14 @@ public static class TraceHeaders
     /// <summary>The header of a recording.</summary>
     /// <param name="options">What the run starts from.</param>
     /// <param name="source">Kind of source, for people.</param>
-    public static TraceHeader Of(MachineOptions options, string source) => new()
+    /// <param name="plugins">Name and version of each plug-in; empty or default for none.</param>
+    public static TraceHeader Of(MachineOptions options, string source, ImmutableArray<string> plugins = default) => new()
     {
         EngineVersion = Engine.Version,
         SemanticsVersion = Engine.SemanticsVersion,
         RowsHash = Engine.RowsHash,
         Source = source,
+        Plugins = plugins.IsDefault ? [] : plugins,
         Machine = [.. MachineSettings.ToSettings(options).Select(static s => new TraceSetting(s.Key, s.Value))],
         Blobs = [.. options.Images.Select(static i => TraceBlobReference.Of(i.Role, i.Name, i.Bytes.Span))],
     };
@@ -27,8 +29,9 @@ public static class TraceHeaders
     /// <param name="knowsInput">
     /// The caller makes the start state of traces that a fuzzer's input belongs to; others are told to leave them alone.
     /// </param>
+    /// <param name="plugins">Name and version of each plug-in that is here; empty or default for none.</param>
     /// <returns>What is wrong, in one line that says what to do; or null.</returns>
-    public static string? TryOptions(TraceReader reader, bool compareOnly, out MachineOptions options, bool knowsInput = false)
+    public static string? TryOptions(TraceReader reader, bool compareOnly, out MachineOptions options, bool knowsInput = false, ImmutableArray<string> plugins = default)
     {
         options = new MachineOptions();
         if (reader.Header is not { } header)
@@ -41,9 +44,14 @@ public static class TraceHeaders
             return $"recorded by an engine of semantics version {header.SemanticsVersion}, this one has {Engine.SemanticsVersion}; use --compare to run it all the same and see the first difference";
         }
 
-        if (!compareOnly && (header.RowsHash != Engine.RowsHash || header.Plugins.Length != 0))
+        if (!compareOnly && header.RowsHash != Engine.RowsHash)
         {
-            return "recorded by an engine with other rows or plug-ins; use --compare to run it all the same and see the first difference";
+            return "recorded by an engine with other rows; use --compare to run it all the same and see the first difference";
+        }
+
+        if (!compareOnly && !header.Plugins.AsSpan().SequenceEqual(plugins.AsSpan()))
+        {
+            return $"recorded with {(header.Plugins.Length == 0 ? "no plug-ins" : "the plug-ins " + string.Join(", ", header.Plugins))}; give the same with --plugin, or use --compare to run it all the same and see the first difference";
         }
 
         string? wrong = MachineSettings.FromSettings(header.Machine.Select(static s => KeyValuePair.Create(s.Key, s.Value)), out options);

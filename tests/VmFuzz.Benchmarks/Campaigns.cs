@@ -94,7 +94,7 @@ internal static class Campaigns
 
         public Violation? RunDeep(FuzzInput input) => null;
 
-        public Violation? Record(FuzzInput input, string path) => null;
+        public Violation? Record(FuzzInput input, string path, FuzzOrigin origin) => null;
 
         public void Dispose()
         {

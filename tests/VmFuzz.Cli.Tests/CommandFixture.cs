@@ -27,6 +27,9 @@ public abstract class CommandFixture : IDisposable
         HelloFile = Make("hello.bin", Hello);
     }
 
+    /// <summary>The repository.</summary>
+    protected static string Root { get; } = FindRoot();
+
     protected string Folder { get; }
 
     protected string HelloFile { get; }
@@ -91,5 +94,16 @@ public abstract class CommandFixture : IDisposable
         }
 
         return Process.Start(start)!;
+    }
+
+    private static string FindRoot()
+    {
+        string folder = AppContext.BaseDirectory;
+        while (!File.Exists(Path.Combine(folder, "VmFuzz.sln")))
+        {
+            folder = Path.GetDirectoryName(folder) ?? throw new InvalidOperationException("the tests do not run inside the repository");
+        }
+
+        return folder;
     }
 }

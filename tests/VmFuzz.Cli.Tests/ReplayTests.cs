@@ -40,6 +40,32 @@ public class ReplayTests : CommandFixture
     }
 
     [Fact]
+    public void Replay_CheckOfGoldenTraces_IsCleanAndSaysHowOften()
+    {
+        string[] traces = Directory.GetFiles(Path.Combine(Root, "corpus", "traces"), "*.vmtrace");
+        Assert.NotEmpty(traces);
+        foreach (string trace in traces)
+        {
+            Ran ran = Run("replay", trace, "--check");
+            Assert.True(ran.Status == 0, trace + ": " + ran.Out);
+            bool exits = trace.EndsWith("-kvm.vmtrace", StringComparison.Ordinal);
+            Assert.Contains(exits ? " invariants held, looked at " : "no invariants checked", ran.Out, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void Record_Check_CountsLikeTheReplay()
+    {
+        string path = At("t.vmtrace");
+        JsonElement recorded = Run("record", "-accel", "kvm", "-kernel", HelloFile, "-o", path, "--check", "--json").Json;
+        JsonElement replayed = Run("replay", path, "--check", "--json").Json;
+        string held = recorded.GetProperty("invariants").GetProperty("held").GetRawText();
+        Assert.Equal(held, replayed.GetProperty("invariants").GetProperty("held").GetRawText());
+        Assert.Equal(recorded.GetProperty("exits").GetUInt64(), recorded.GetProperty("invariants").GetProperty("held").GetProperty("retire.rip").GetUInt64());
+        Assert.False(Run("replay", path, "--json").Json.TryGetProperty("invariants", out _));
+    }
+
+    [Fact]
     public void Replay_ChangedInput_ReportsWhereAndWhatToDo()
     {
         string path = Record();

@@ -50,7 +50,7 @@ public static class Planted
         public Violation? RunDeep(FuzzInput input) =>
             name == "deep" && input.Exits.Exists(static made => made.Exit.Reason == (uint)ExitReason.Cpuid) ? new Violation("planted", "deep", "not the same twice") : null;
 
-        public Violation? Record(FuzzInput input, string path) => null;
+        public Violation? Record(FuzzInput input, string path, FuzzOrigin origin) => null;
 
         public void Dispose()
         {

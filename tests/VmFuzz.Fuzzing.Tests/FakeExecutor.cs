@@ -88,7 +88,7 @@ internal sealed class FakeExecutor(FakeProbes probes, FuzzTarget target = FuzzTa
         return null;
     }
 
-    public Violation? Record(FuzzInput input, string path) => null;
+    public Violation? Record(FuzzInput input, string path, FuzzOrigin origin) => null;
 
     public void Dispose() => Disposed = true;
 }

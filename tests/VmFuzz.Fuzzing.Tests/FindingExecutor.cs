@@ -31,7 +31,7 @@ internal sealed class FindingExecutor(Func<FuzzInput, Violation?> breaks) : IFuz
 
     public Violation? RunDeep(FuzzInput input) => Deep(input);
 
-    public Violation? Record(FuzzInput input, string path)
+    public Violation? Record(FuzzInput input, string path, FuzzOrigin origin)
     {
         if (Records)
         {

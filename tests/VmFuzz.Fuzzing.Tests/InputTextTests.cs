@@ -160,9 +160,10 @@ public sealed class InputTextTests
             Digest = 0x12,
             Bytes = 10,
             OriginalBytes = 20,
+            Trace = true,
         };
         var text = new StringWriter { NewLine = "\n" };
-        FindingReport.Write(text, finding, new FuzzInput(), FindingNames.Command("a b", null, finding.Campaign.PluginFiles));
+        FindingReport.Write(text, finding, new FuzzInput(), "a b");
         Assert.StartsWith(
             $"""
             privilege.entry@{check.Id}
@@ -177,6 +178,7 @@ public sealed class InputTextTests
               size        10 bytes of 20, 0 exits, 0 instructions
               digest      0x0000000000000012
               reproduce   vmfuzz reproduce 'a b' --plugin 'my plug-in.dll'
+              replay      vmfuzz replay 'a b/trace.vmtrace' --plugin 'my plug-in.dll' --check
             setup
 
             """,

@@ -40,7 +40,7 @@ internal static class ExplainCommand
         var text = new StringWriter { NewLine = "\n" };
         if (subject.Finding is { } known)
         {
-            FindingReport.Write(text, known, subject.Input, command);
+            FindingReport.Write(text, known, subject.Input, path);
         }
         else
         {

@@ -39,7 +39,7 @@ internal static class RerunCommand
         if (trace.Length != 0)
         {
             using IFuzzExecutor executor = target.CreateExecutor();
-            executor.Record(FuzzCodec.Decode(answer.Input ?? []), Path.GetFullPath(trace));
+            executor.Record(FuzzCodec.Decode(answer.Input ?? []), Path.GetFullPath(trace), new FuzzOrigin(target.Name, plugins.Identities));
         }
 
         bool traced = trace.Length != 0 && File.Exists(trace);

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using VmFuzz.Arch;
+using VmFuzz.Cpu;
 using VmFuzz.Replay;
 
 namespace VmFuzz.Fuzzing;
@@ -21,15 +22,20 @@ public sealed class FuzzSource : IInputSource
     private int _count;
     private int _answerCount;
     private ulong _given;
+    private bool _stopNow;
 
     /// <summary>Events that nobody has asked for yet.</summary>
     public int Left { get; private set; }
 
-    /// <summary>
-    /// The next question is answered with Stop. Ends a run from within so that its trace ends it as well; whoever sets it
-    /// calls <see cref="Cpu.Processor.RecomputeLimit"/>.
-    /// </summary>
-    public bool StopNow { get; set; }
+    /// <summary>Ends a run from within, and through the door, so that its trace ends it as well.</summary>
+    /// <param name="processor">The processor whose door it is.</param>
+    public void Stop(Processor processor)
+    {
+        ArgumentNullException.ThrowIfNull(processor);
+        _stopNow = true;
+        processor.Door.SourceMoved();
+        processor.RecomputeLimit();
+    }
 
     /// <summary>Goes on where another source stands.</summary>
     public void CopyFrom(FuzzSource other)
@@ -39,7 +45,7 @@ public sealed class FuzzSource : IInputSource
         other._taken.CopyTo(_taken, 0);
         other._left.CopyTo(_left, 0);
         other._answers.CopyTo(_answers, 0);
-        (_count, _answerCount, _given, Left, StopNow) = (other._count, other._answerCount, other._given, other.Left, other.StopNow);
+        (_count, _answerCount, _given, Left, _stopNow) = (other._count, other._answerCount, other._given, other.Left, other._stopNow);
     }
 
     /// <summary>Starts at the beginning of an input.</summary>
@@ -47,7 +53,7 @@ public sealed class FuzzSource : IInputSource
     {
         ArgumentNullException.ThrowIfNull(input);
         Array.Clear(_left);
-        StopNow = false;
+        _stopNow = false;
         _count = 0;
         foreach (ref readonly ScheduledEvent e in CollectionsMarshal.AsSpan(input.Events))
         {
@@ -69,7 +75,7 @@ public sealed class FuzzSource : IInputSource
     /// <inheritdoc/>
     public ulong NextDue(int vcpu, ulong retired)
     {
-        if (StopNow)
+        if (_stopNow)
         {
             return retired;
         }
@@ -100,12 +106,12 @@ public sealed class FuzzSource : IInputSource
             case InputPoint.UserAnswer:
                 input = new Input(InputKind.Answer, Answer());
                 return true;
-            case InputPoint.Blocked when !StopNow:
+            case InputPoint.Blocked when !_stopNow:
                 return TryNext(out input);
             default:
-                if (StopNow)
+                if (_stopNow)
                 {
-                    StopNow = false;
+                    _stopNow = false;
                     input = new Input(InputKind.Stop);
                     return true;
                 }

@@ -36,9 +36,10 @@ public interface IFuzzExecutor : IDisposable
     /// <returns>The first violation, or null.</returns>
     Violation? RunDeep(FuzzInput input);
 
-    /// <summary>Runs an input once more and writes its trace.</summary>
+    /// <summary>Runs an input once more and writes its trace; none when traces cannot hold runs of the target.</summary>
     /// <param name="input">A canonical input.</param>
     /// <param name="path">The trace's file; must not exist.</param>
+    /// <param name="origin">What the trace says about where it came from.</param>
     /// <returns>What the run broke under the oracles of a single run, or null.</returns>
-    Violation? Record(FuzzInput input, string path);
+    Violation? Record(FuzzInput input, string path, FuzzOrigin origin);
 }

@@ -80,12 +80,28 @@ public static class FindingNames
             text.Append(" --target ").Append(Quoted(target));
         }
 
+        return AddPlugins(text, pluginFiles).ToString();
+    }
+
+    /// <summary>The command that replays the trace of a finding.</summary>
+    /// <param name="folder">The finding's folder.</param>
+    /// <param name="pluginFiles">Plug-ins that the target needs.</param>
+    public static string Replay(string folder, IEnumerable<string> pluginFiles)
+    {
+        ArgumentNullException.ThrowIfNull(folder);
+        ArgumentNullException.ThrowIfNull(pluginFiles);
+        var text = new StringBuilder("vmfuzz replay ").Append(Quoted(Path.Combine(folder, Trace)));
+        return AddPlugins(text, pluginFiles).Append(" --check").ToString();
+    }
+
+    private static StringBuilder AddPlugins(StringBuilder text, IEnumerable<string> pluginFiles)
+    {
         foreach (string file in pluginFiles)
         {
             text.Append(" --plugin ").Append(Quoted(file));
         }
 
-        return text.ToString();
+        return text;
     }
 
     private static string Quoted(string word)

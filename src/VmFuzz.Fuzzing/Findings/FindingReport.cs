@@ -8,8 +8,8 @@ public static class FindingReport
 {
     /// <summary>What broke, where, and what is known about it.</summary>
     /// <param name="finding">The finding.</param>
-    /// <param name="command">The command that reproduces it.</param>
-    public static InputSection Describe(Finding finding, string command)
+    /// <param name="folder">Its folder, as commands name it.</param>
+    public static InputSection Describe(Finding finding, string folder)
     {
         ArgumentNullException.ThrowIfNull(finding);
         CampaignFacts campaign = finding.Campaign;
@@ -33,15 +33,24 @@ public static class FindingReport
             facts.Add(new("digest", "0x" + digest.ToString("x16", CultureInfo.InvariantCulture)));
         }
 
-        facts.Add(new("reproduce", command));
+        facts.Add(new("reproduce", FindingNames.Command(folder, null, campaign.PluginFiles)));
+        if (finding.Trace)
+        {
+            facts.Add(new("replay", FindingNames.Replay(folder, campaign.PluginFiles)));
+        }
+
         return new("finding", finding.Violation.Key, facts.ToImmutable());
     }
 
     /// <summary>Writes a finding and its input for people.</summary>
-    public static void Write(TextWriter writer, Finding finding, FuzzInput input, string command)
+    /// <param name="writer">Where to.</param>
+    /// <param name="finding">The finding.</param>
+    /// <param name="input">Its input.</param>
+    /// <param name="folder">Its folder, as commands name it.</param>
+    public static void Write(TextWriter writer, Finding finding, FuzzInput input, string folder)
     {
         ArgumentNullException.ThrowIfNull(writer);
-        InputLines.Write(writer, Describe(finding, command));
+        InputLines.Write(writer, Describe(finding, folder));
         InputText.Write(writer, InputText.Describe(input));
     }
 }

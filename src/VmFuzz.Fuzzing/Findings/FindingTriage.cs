@@ -237,7 +237,7 @@ public sealed class FindingTriage
             string? lacking = _files.Trace(entry, path =>
             {
                 using IFuzzExecutor executor = _create();
-                executor.Record(input, path);
+                executor.Record(input, path, new FuzzOrigin(_facts.Target, _facts.Engine.Plugins));
             });
             finding = finding with
             {
@@ -247,7 +247,7 @@ public sealed class FindingTriage
         }
 
         var report = new StringWriter { NewLine = "\n" };
-        FindingReport.Write(report, finding, FuzzCodec.Decode(bytes), FindingNames.Command(".", null, finding.Campaign.PluginFiles) + "   (here)");
+        FindingReport.Write(report, finding, FuzzCodec.Decode(bytes), ".");
         _files.End(entry, finding, bytes, Encoding.UTF8.GetBytes(report.ToString()));
     }
 }

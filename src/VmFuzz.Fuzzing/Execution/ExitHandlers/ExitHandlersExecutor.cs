@@ -13,13 +13,13 @@ public sealed class ExitHandlersExecutor : IFuzzExecutor
     private const int Modes = 3;
     private const ulong FreshOnceIn = 64;
 
-    // An exit can be repeated by what it causes (EPT violations while an event is delivered); far more passes than this are a loop.
-    private const ulong MostInstructions = 100_000;
+    // Each exit may complete an instruction, and a few more are run on the way: never reached.
+    internal const ulong MostInstructions = 100_000;
 
     private readonly MachineVariants _variants;
     private readonly InvariantTable _invariants;
-    private readonly Slot?[] _slots = new Slot?[Modes];
-    private Slot? _last;
+    private readonly ExitRunner?[] _runners = new ExitRunner?[Modes];
+    private ExitRunner? _last;
     private ExitHandlersExecutor? _twin;
 
     /// <summary>Makes an executor; machines are made when they are needed.</summary>
@@ -43,22 +43,24 @@ public sealed class ExitHandlersExecutor : IFuzzExecutor
         ArgumentNullException.ThrowIfNull(input);
         Features.Clear();
         int mode = (int)input.Mode;
-        Slot slot = _slots[mode] ??= new Slot(input.Mode, _variants, _invariants, Features);
-        _last = slot;
+        ExitRunner runner = _runners[mode] ??= new ExitRunner(FuzzLayout.Options(input.Mode, Accelerator.Kvm, MostInstructions), _variants, _invariants, Features);
+        _last = runner;
         try
         {
-            return slot.Run(input);
+            runner.Load(input);
+            runner.Machine.Run();
+            return new Execution(runner.Judge(), runner.Exits, runner.Machine.Processor.Retired);
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {
-            Execution ended = new(CrashPlace.Of(e), slot.Monitor.Exits, 0);
+            Execution ended = new(CrashPlace.Of(e), runner.Exits, 0);
             Drop(mode);
             return ended;
         }
     }
 
     /// <inheritdoc/>
-    public ulong Digest() => _last is { } slot ? MachineDigest.Of(slot.Machine.Machine) : 0;
+    public ulong Digest() => _last is { } runner ? MachineDigest.Of(runner.Machine) : 0;
 
     /// <inheritdoc/>
     public Violation? RunDeep(FuzzInput input)
@@ -92,7 +94,22 @@ public sealed class ExitHandlersExecutor : IFuzzExecutor
     }
 
     /// <inheritdoc/>
-    public Violation? Record(FuzzInput input, string path) => Run(input).Violation;
+    public Violation? Record(FuzzInput input, string path, FuzzOrigin origin)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        ArgumentNullException.ThrowIfNull(origin);
+        try
+        {
+            using var runner = new ExitRunner(FuzzTraces.Options(input, origin.Target), _variants, _invariants, new FeatureMap());
+            runner.Load(input);
+            FuzzTraces.Record(runner.Machine, runner.Observer, path, origin);
+            return runner.Judge();
+        }
+        catch (Exception e) when (e is not (OutOfMemoryException or IOException or UnauthorizedAccessException))
+        {
+            return CrashPlace.Of(e);
+        }
+    }
 
     /// <inheritdoc/>
     public void Dispose()
@@ -106,53 +123,12 @@ public sealed class ExitHandlersExecutor : IFuzzExecutor
 
     private void Drop(int mode)
     {
-        if (_last == _slots[mode])
+        if (_last == _runners[mode])
         {
             _last = null;
         }
 
-        _slots[mode]?.Machine.Dispose();
-        _slots[mode] = null;
-    }
-
-    // The machine of one mode with what watches it.
-    private sealed class Slot
-    {
-        private readonly MadeExitPlayer _player;
-        private readonly FeatureMap _features;
-
-        public Slot(FlatMode mode, MachineVariants variants, InvariantTable invariants, FeatureMap features)
-        {
-            _features = features;
-            Machine = new FuzzMachine(FuzzLayout.Options(mode, Accelerator.Kvm, MostInstructions), variants);
-            _player = new MadeExitPlayer(Machine.Machine);
-            Monitor = new InvariantMonitor(Machine.Machine, invariants, features);
-            Machine.Machine.Observe(Monitor);
-        }
-
-        public FuzzMachine Machine { get; }
-
-        public InvariantMonitor Monitor { get; }
-
-        public Execution Run(FuzzInput input)
-        {
-            Machine machine = Machine.Machine;
-            Machine.Load(input);
-            _player.Load(input.Exits);
-            Monitor.Begin();
-            MachineStop stop = machine.Run();
-            Violation? violation = Monitor.Violation ?? GuestKill.Of(machine);
-            if (violation is null && Monitor.Stuck)
-            {
-                violation = new Violation(GuestKill.NoProgress, machine.Kvm!.Vcpu.Vmx.Exit.Basic.ToString(), stop.Text);
-            }
-
-            if (machine.Kvm!.Vmx.FailedCheck is { Length: > 0 } check)
-            {
-                _features.Add(check);
-            }
-
-            return new Execution(violation, Monitor.Exits, machine.Processor.Retired);
-        }
+        _runners[mode]?.Dispose();
+        _runners[mode] = null;
     }
 }

@@ -80,12 +80,13 @@ public sealed class GuestCodeExecutor : IFuzzExecutor
     }
 
     /// <inheritdoc/>
-    public Violation? Record(FuzzInput input, string path)
+    public Violation? Record(FuzzInput input, string path, FuzzOrigin origin)
     {
         ArgumentNullException.ThrowIfNull(input);
+        ArgumentNullException.ThrowIfNull(origin);
         try
         {
-            return _machines.Record(input, path);
+            return _machines.Record(input, path, origin);
         }
         catch (Exception e) when (e is not (OutOfMemoryException or IOException or UnauthorizedAccessException))
         {

@@ -1,8 +1,6 @@
 using VmFuzz.Cpu;
 using VmFuzz.Kvm;
 using VmFuzz.Machines;
-using VmFuzz.Replay;
-using VmFuzz.Trace;
 
 namespace VmFuzz.Fuzzing;
 
@@ -85,15 +83,11 @@ internal sealed class GuestMachines : IDisposable
     }
 
     /// <summary>Runs an input on a machine of its own and writes the trace.</summary>
-    public Violation? Record(FuzzInput input, string path)
+    public Violation? Record(FuzzInput input, string path, FuzzOrigin origin)
     {
-        MachineOptions options = FuzzTraces.With(FuzzLayout.Options(input.Mode, Accelerator.Kvm, GuestCodeExecutor.MostInstructions), input);
-        using var runner = new GuestRunner(options, _variants, _invariants, _unused);
+        using var runner = new GuestRunner(FuzzTraces.Options(input, origin.Target), _variants, _invariants, _unused);
         runner.Load(input);
-        using var writer = TraceWriter.Create(path, TraceHeaders.Of(options, "fuzz"));
-        using var recorder = new Recorder(runner.Machine, writer);
-        runner.Machine.Observe(new ObserverPair(recorder, runner.Observer));
-        runner.Machine.Run();
+        FuzzTraces.Record(runner.Machine, runner.Observer, path, origin);
         return runner.Judge();
     }
 

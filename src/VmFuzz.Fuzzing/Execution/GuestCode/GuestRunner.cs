@@ -6,6 +6,7 @@ namespace VmFuzz.Fuzzing;
 internal sealed class GuestRunner : IDisposable
 {
     private readonly InvariantMonitor? _invariants;
+    private readonly ExitMonitor? _exits;
 
     /// <summary>Makes a machine.</summary>
     /// <param name="options">From <see cref="FuzzLayout.Options"/>.</param>
@@ -18,7 +19,8 @@ internal sealed class GuestRunner : IDisposable
         Monitor = new RunMonitor(Fuzz.Machine, Fuzz.Source, features);
         if (Machine.UnderHypervisor)
         {
-            _invariants = new InvariantMonitor(Machine, invariants, features, Monitor);
+            _exits = new ExitMonitor(Machine, Fuzz.Source, features, Monitor);
+            _invariants = new InvariantMonitor(Machine, invariants, _exits);
         }
 
         Machine.Observe(Observer);
@@ -42,6 +44,7 @@ internal sealed class GuestRunner : IDisposable
         Held = null;
         Monitor.Begin();
         _invariants?.Begin();
+        _exits?.Begin();
         Monitor.AtExit = null;
         Monitor.AtEntry = null;
         Machine.Processor.Door.Source = Fuzz.Source;
@@ -60,14 +63,9 @@ internal sealed class GuestRunner : IDisposable
     /// <summary>What the run says by itself, or null.</summary>
     public Violation? Judge()
     {
-        if (_invariants?.Violation is { } broken)
+        if ((_invariants?.Broken?.Violation ?? _exits?.Stuck) is { } wrong)
         {
-            return broken;
-        }
-
-        if (Monitor.Stuck is { } stuck)
-        {
-            return new Violation(GuestKill.NoProgress, stuck, $"{RunMonitor.MostStuck} exits in a row ({stuck}) at RIP 0x{Machine.Processor.Rip:x} retired and delivered nothing");
+            return wrong;
         }
 
         // A failed allocation of the host is an input, nothing that the guest did.

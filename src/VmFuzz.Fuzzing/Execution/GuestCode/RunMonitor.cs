@@ -7,28 +7,21 @@ using VmFuzz.Vmx;
 namespace VmFuzz.Fuzzing;
 
 /// <summary>
-/// Watches one machine of the guest-code target: counts features that <see cref="InvariantMonitor"/> does not, keeps the
-/// facts that oracles ask for at the end, and ends runs that go round without retiring anything.
+/// Watches one machine of the guest-code target: counts features that <see cref="ExitMonitor"/> does not, keeps the
+/// facts that oracles ask for at the end, and ends runs that do nothing but take events.
 /// </summary>
 internal sealed class RunMonitor : IMachineObserver
 {
-    /// <summary>Passes in a row that neither retire nor deliver anything and leave for the same reason.</summary>
-    public const int MostStuck = 256;
-
-    /// <summary>Deliveries and passes of one run, after which it is over; more than any run of this many instructions needs.</summary>
-    public const int MostPasses = 16384;
+    // Deliveries and passes of one run, after which it is over; more than any run of this many instructions needs.
+    private const int MostPasses = 16384;
 
     private readonly Machine _machine;
     private readonly FuzzSource _source;
     private readonly FeatureMap _features;
     private ulong _failuresBefore;
-    private ulong _stuckAt;
-    private uint _stuckReason;
-    private int _stuck;
     private int _passes;
     private bool _int1;
     private uint _lastReason;
-    private uint _injected;
     private ulong _consoleHash;
 
     public RunMonitor(Machine machine, FuzzSource source, FeatureMap features)
@@ -67,9 +60,6 @@ internal sealed class RunMonitor : IMachineObserver
     /// <summary>Retired count at the last pass that injected something; all ones when none did.</summary>
     public ulong InjectedAt { get; private set; }
 
-    /// <summary>The loop without progress that ended the run, or null.</summary>
-    public string? Stuck { get; private set; }
-
     /// <summary>The run was ended because its guest does nothing but take events.</summary>
     public bool TooManyPasses { get; private set; }
 
@@ -83,12 +73,8 @@ internal sealed class RunMonitor : IMachineObserver
     public void Begin()
     {
         _failuresBefore = Failures;
-        _stuckAt = ulong.MaxValue;
-        _stuckReason = 0;
-        _stuck = 0;
         _passes = 0;
         _lastReason = 0;
-        _injected = 0;
         _consoleHash = 0;
         Exits = 0;
         Reasons = 0;
@@ -99,7 +85,6 @@ internal sealed class RunMonitor : IMachineObserver
         _int1 = false;
         TooManyPasses = false;
         InjectedAt = ulong.MaxValue;
-        Stuck = null;
     }
 
     /// <summary>Goes on where the watched run of another machine stood.</summary>
@@ -130,8 +115,7 @@ internal sealed class RunMonitor : IMachineObserver
 
     public void OnEntry(Vcpu vcpu, in EntryRecord entry)
     {
-        _injected = entry.Injected.Valid ? entry.Injected.Value : 0;
-        if (_injected != 0)
+        if (entry.Injected.Valid)
         {
             InjectedAt = _machine.Processor.Retired;
         }
@@ -156,7 +140,6 @@ internal sealed class RunMonitor : IMachineObserver
         TrapOfInt1Faulted |= _int1 && exit.Basic == ExitReason.TripleFault;
         _int1 |= exit.InterruptionInfo is { Valid: true, Type: InterruptionType.PrivilegedSoftwareException };
         _lastReason = reason;
-        NoteProgress(exit, reason);
         AtExit?.Invoke(vcpu);
     }
 
@@ -191,30 +174,7 @@ internal sealed class RunMonitor : IMachineObserver
         if (++_passes > MostPasses && !TooManyPasses)
         {
             TooManyPasses = true;
-            End();
+            _source.Stop(_machine.Processor);
         }
-    }
-
-    // An event that got into the guest is progress, and so is an instruction; everything else can be repeated for ever.
-    private void NoteProgress(in VmExit exit, uint reason)
-    {
-        ulong retired = _machine.Processor.Retired;
-        bool delivered = _injected != 0 && !exit.IdtVectoringInfo.Valid;
-        if (retired != _stuckAt || reason != _stuckReason || delivered)
-        {
-            (_stuckAt, _stuckReason, _stuck) = (retired, reason, 0);
-        }
-        else if (++_stuck > MostStuck && Stuck is null)
-        {
-            Stuck = exit.Basic.ToString();
-            End();
-        }
-    }
-
-    // Through the door, so that a trace of the run ends there too.
-    private void End()
-    {
-        _source.StopNow = true;
-        _machine.Processor.RecomputeLimit();
     }
 }

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
 using VmFuzz.Kvm;
@@ -6,106 +7,67 @@ using VmFuzz.Vmx;
 
 namespace VmFuzz.Fuzzing;
 
-/// <summary>Watches a run under the hypervisor: looks at invariants at their moments, keeps the first that is broken, and counts features.</summary>
+/// <summary>The first invariant that a run broke, and where.</summary>
+/// <param name="Violation">What is wrong.</param>
+/// <param name="Exit">Exits of the run so far.</param>
+/// <param name="Retired">Instructions retired.</param>
+/// <param name="Rip">The guest's RIP: that of the exit while it is handled, else the present one.</param>
+public readonly record struct BrokenInvariant(Violation Violation, ulong Exit, ulong Retired, ulong Rip);
+
+/// <summary>Looks at invariants of a run under the hypervisor at their moments, and keeps the first that is broken. Changes nothing.</summary>
 public sealed class InvariantMonitor : IMachineObserver
 {
     private readonly InvariantTable _table;
-    private readonly FeatureMap _features;
     private readonly IMachineObserver? _next;
     private readonly RunView _view;
-    private uint _previous;
-    private ulong _lastRetired;
-    private ulong _lastRip;
-    private int _still;
-    private int _requests;
-
-    // Requests without an entry in between: far more than a run path that goes on can see.
-    private const int MostRequests = 1 << 14;
-
-    /// <summary>Passes into the guest without any progress after which <see cref="Stuck"/> is true.</summary>
-    public const int MostStill = 512;
+    private readonly ulong[] _held = new ulong[InvariantTable.Moments];
+    private ulong _exits;
 
     /// <summary>Starts to watch; the caller hands it to <see cref="Machine.Observe"/>.</summary>
     /// <param name="machine">A machine with accelerator kvm.</param>
     /// <param name="table">The invariants.</param>
-    /// <param name="features">Where features are counted.</param>
     /// <param name="next">Who is told everything too, or null.</param>
-    public InvariantMonitor(Machine machine, InvariantTable table, FeatureMap features, IMachineObserver? next = null)
+    public InvariantMonitor(Machine machine, InvariantTable table, IMachineObserver? next = null)
     {
         ArgumentNullException.ThrowIfNull(machine);
-        Machine = machine;
+        ArgumentNullException.ThrowIfNull(table);
         _table = table;
-        _features = features;
         _next = next;
         _view = new RunView((machine.Kvm ?? throw new ArgumentException("Only a machine under the hypervisor has exits.", nameof(machine))).Vcpu);
     }
 
-    /// <summary>The machine.</summary>
-    public Machine Machine { get; }
-
     /// <summary>The first invariant that was broken since <see cref="Begin"/>, or null.</summary>
-    public Violation? Violation { get; private set; }
+    public BrokenInvariant? Broken { get; private set; }
 
-    /// <summary>Exits since <see cref="Begin"/>.</summary>
-    public ulong Exits { get; private set; }
-
-    /// <summary>Whether the guest was entered again and again without going on. The machine was asked to stop.</summary>
-    public bool Stuck => _still >= MostStill;
+    /// <summary>Is called when an invariant breaks, at most once a run.</summary>
+    public Action<BrokenInvariant>? Broke { get; set; }
 
     /// <summary>A new run begins.</summary>
     public void Begin()
     {
-        Violation = null;
-        Exits = 0;
-        _previous = 0;
-        _still = 0;
-        _requests = 0;
-        _lastRetired = ulong.MaxValue;
+        Broken = null;
+        Array.Clear(_held);
+        _exits = 0;
         _view.Entered = false;
     }
+
+    /// <summary>How often each row held since <see cref="Begin"/>, and all others of its moment with it.</summary>
+    public ImmutableArray<KeyValuePair<Invariant, ulong>> Held() =>
+        [.. _table.Rows.Select(row => KeyValuePair.Create(row, _held[(int)row.Moment]))];
 
     /// <inheritdoc/>
     public void OnEntry(Vcpu vcpu, in EntryRecord entry)
     {
-        _requests = 0;
         _view.Entry = entry;
         Look(InvariantMoment.Entry);
         _view.Entered = true;
-        ulong retired = vcpu.Processor.Retired;
-        if (retired == _lastRetired && entry.Rip == _lastRip)
-        {
-            if (++_still == MostStill)
-            {
-                Machine.RequestStop(new MachineStop(MachineStopKind.Observer, "the guest is entered again and again and does not go on"));
-            }
-        }
-        else
-        {
-            _still = 0;
-            _lastRetired = retired;
-            _lastRip = entry.Rip;
-        }
-
-        if (entry.Injected.Valid)
-        {
-            // Exceptions are told apart; one interrupt is as good as another.
-            InterruptionInfo injected = entry.Injected;
-            _features.Add(Feature(1, (ulong)injected.Type, injected.Vector < 32 ? injected.Vector : 32UL));
-        }
-
         _next?.OnEntry(vcpu, entry);
     }
 
     /// <inheritdoc/>
     public void OnExit(Vcpu vcpu, in VmExit exit, ulong rip)
     {
-        Exits++;
-        if (_view.Entry.Injected.Valid && !exit.IdtVectoringInfo.Valid)
-        {
-            // An event got into the guest, which is progress: a handler may cause its own event again for ever.
-            _still = 0;
-        }
-
+        _exits++;
         _next?.OnExit(vcpu, exit, rip);
     }
 
@@ -122,11 +84,6 @@ public sealed class InvariantMonitor : IMachineObserver
     {
         _view.Outcome = outcome;
         Look(InvariantMoment.Handled);
-        uint reason = exit.Reason & 0xFFFF;
-        ulong kind = QualificationClass.Of(exit, vcpu);
-        _features.Add(Feature(2, reason, (kind << 8) | ((ulong)outcome.Verdict << 4) | (vcpu.Events.Exception.Pending ? vcpu.Events.Exception.Vector + 8UL : 0)));
-        _features.Add(Feature(3, reason, _previous));
-        _previous = reason + 1;
         _next?.OnHandled(vcpu, row, exit, outcome);
     }
 
@@ -137,32 +94,14 @@ public sealed class InvariantMonitor : IMachineObserver
     public void OnUserspaceExit(Vcpu vcpu, KvmExitReason reason, int result)
     {
         Look(InvariantMoment.Userspace);
-        _features.Add(Feature(4, (ulong)reason, (uint)result));
         _next?.OnUserspaceExit(vcpu, reason, result);
     }
 
     /// <inheritdoc/>
-    public void OnRequest(Vcpu vcpu, Request request, bool served)
-    {
-        if (++_requests > MostRequests)
-        {
-            throw new NoProgressException($"request {request} comes again and again and the guest is not entered");
-        }
-
-        if (served)
-        {
-            _features.Add(Feature(5, (ulong)request, 0));
-        }
-
-        _next?.OnRequest(vcpu, request, served);
-    }
+    public void OnRequest(Vcpu vcpu, Request request, bool served) => _next?.OnRequest(vcpu, request, served);
 
     /// <inheritdoc/>
-    public void OnInput(InputPoint point, in Position at, in Input input)
-    {
-        _features.Add(Feature(6, (ulong)point, (ulong)input.Kind));
-        _next?.OnInput(point, at, input);
-    }
+    public void OnInput(InputPoint point, in Position at, in Input input) => _next?.OnInput(point, at, input);
 
     /// <inheritdoc/>
     public void OnDelivered(in GuestEvent delivered, ulong returnRip) => _next?.OnDelivered(delivered, returnRip);
@@ -179,11 +118,9 @@ public sealed class InvariantMonitor : IMachineObserver
     /// <inheritdoc/>
     public void OnEnd(in MachineStop stop) => _next?.OnEnd(stop);
 
-    private static ulong Feature(ulong space, ulong major, ulong minor) => (space << 60) ^ (major << 40) ^ minor;
-
     private void Look(InvariantMoment moment)
     {
-        if (Violation is not null)
+        if (Broken is not null)
         {
             return;
         }
@@ -192,9 +129,23 @@ public sealed class InvariantMonitor : IMachineObserver
         {
             if (row.Check(_view) is { } wrong)
             {
-                Violation = new Violation(row.Id, moment is InvariantMoment.Handling or InvariantMoment.Handled ? _view.Row.Id : "", wrong);
+                Break(row, wrong);
                 return;
             }
         }
+
+        _held[(int)moment]++;
+    }
+
+    private void Break(Invariant row, string wrong)
+    {
+        bool handler = row.Moment is InvariantMoment.Handling or InvariantMoment.Handled;
+        var broken = new BrokenInvariant(
+            new Violation(row.Id, handler ? _view.Row.Id : "", wrong),
+            _exits,
+            _view.Vcpu.Processor.Retired,
+            handler ? _view.Rip : _view.Vcpu.Rip);
+        Broken = broken;
+        Broke?.Invoke(broken);
     }
 }

@@ -5,6 +5,9 @@ namespace VmFuzz.Fuzzing;
 /// <summary>The invariants in force: an immutable value.</summary>
 public sealed class InvariantTable
 {
+    /// <summary>How many moments there are.</summary>
+    internal static readonly int Moments = Enum.GetValues<InvariantMoment>().Length;
+
     private readonly ImmutableArray<ImmutableArray<Invariant>> _byMoment;
 
     private InvariantTable(ImmutableArray<Invariant> rows)

@@ -79,7 +79,7 @@ public sealed class VmcsEntryExecutor : IFuzzExecutor
     }
 
     /// <inheritdoc/>
-    public Violation? Record(FuzzInput input, string path) => Run(input).Violation;
+    public Violation? Record(FuzzInput input, string path, FuzzOrigin origin) => Run(input).Violation;
 
     /// <inheritdoc/>
     public void Dispose() => Forget();
