@@ -141,7 +141,8 @@ public sealed class ExitHandlersExecutor : IFuzzExecutor
             _player.Load(input.Exits);
             Monitor.Begin();
             MachineStop stop = machine.Run();
-            Violation? violation = Monitor.Violation ?? GuestKill.Of(machine);
+            // An entry that the input lets fail is not the guest's doing.
+            Violation? violation = Monitor.Violation ?? (_player.FailedEntry ? null : GuestKill.Of(machine));
             if (violation is null && Monitor.Stuck)
             {
                 violation = new Violation(GuestKill.NoProgress, machine.Kvm!.Vcpu.Vmx.Exit.Basic.ToString(), stop.Text);

@@ -61,7 +61,7 @@ public sealed class InvariantMonitor : IMachineObserver
         _still = 0;
         _requests = 0;
         _lastRetired = ulong.MaxValue;
-        _view.Entered = false;
+        _view.Begin();
     }
 
     /// <inheritdoc/>
@@ -100,6 +100,7 @@ public sealed class InvariantMonitor : IMachineObserver
     public void OnExit(Vcpu vcpu, in VmExit exit, ulong rip)
     {
         Exits++;
+        _view.See(exit);
         if (_view.Entry.Injected.Valid && !exit.IdtVectoringInfo.Valid)
         {
             // An event got into the guest, which is progress: a handler may cause its own event again for ever.
