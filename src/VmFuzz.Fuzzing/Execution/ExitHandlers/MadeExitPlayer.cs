@@ -16,8 +16,8 @@ internal sealed class MadeExitPlayer : IStandIn, IEntryStandIn
     // Fields of the guest-state area that a guest changes without an exit of the hypervisor's choice.
     private static readonly ImmutableArray<bool> Changeable = MakeChangeable();
 
-    // Basic reason 0 stands for VMfail, which has none.
-    private static readonly ImmutableArray<ExitReason> EntryFailures =
+    /// <summary>Basic reasons of made entry failures; 0 stands for VMfail, which has none.</summary>
+    public static readonly ImmutableArray<ExitReason> EntryFailures =
         [default, ExitReason.EntryFailureInvalidGuestState, ExitReason.EntryFailureMsrLoading, ExitReason.EntryFailureMachineCheck];
 
     private readonly Machine _machine;

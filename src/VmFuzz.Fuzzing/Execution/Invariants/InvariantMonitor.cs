@@ -68,7 +68,7 @@ public sealed class InvariantMonitor : IMachineObserver
     public void OnEntry(Vcpu vcpu, in EntryRecord entry)
     {
         _requests = 0;
-        _view.Entry = entry;
+        _view.Take(entry);
         Look(InvariantMoment.Entry);
         _view.Entered = true;
         ulong retired = vcpu.Processor.Retired;

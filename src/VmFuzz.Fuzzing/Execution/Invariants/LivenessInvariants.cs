@@ -37,7 +37,7 @@ internal static class LivenessInvariants
             v.Vcpu.Requests == 0 || KickPending(v) ? null : $"requests 0x{v.Vcpu.Requests:x} wait and nothing brings the VCPU back to them"),
         new("liveness.vectoring", OracleKind.Liveness, InvariantMoment.Handling, "an event whose delivery an exit interrupted is queued again, as it was", "vmx_complete_interrupts", Vectoring),
         new("liveness.failed-entry", OracleKind.Liveness, InvariantMoment.Userspace, "the event of an entry that failed is queued again", "vmx_cancel_injection", static v =>
-            v.Vcpu.KvmRun.ExitReason != KvmExitReason.FailEntry || !v.Entry.Injected.Valid || IsQueued(v, v.Entry.Injected, v.Entry.ErrorCode)
+            !v.EntryFailed || v.Vcpu.KvmRun.ExitReason != KvmExitReason.FailEntry || !v.Entry.Injected.Valid || IsQueued(v, v.Entry.Injected, v.Entry.ErrorCode)
                 ? null : $"{Name(v.Entry.Injected)} was to be injected by an entry that failed and is lost"),
         new("liveness.nmi-unblocked", OracleKind.Liveness, InvariantMoment.Handled, "NMIs that an IRET unblocked before it faulted are blocked until it is repeated", "SDM: NMI unblocking due to IRET", static v =>
         {

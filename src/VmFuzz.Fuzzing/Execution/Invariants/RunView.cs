@@ -11,6 +11,7 @@ public sealed class RunView
     private readonly ulong[] _guestArea = new ulong[Vmcs.GuestAreaWords];
     private ulong _emulated;
     private ulong _exitsBefore;
+    private ulong _exitsAtEntry;
     private long _owedBefore;
     private long _handedOver;
 
@@ -36,10 +37,13 @@ public sealed class RunView
     public ExitOutcome Outcome { get; internal set; }
 
     /// <summary>The entry that is about to happen or happened last.</summary>
-    public EntryRecord Entry { get; internal set; }
+    public EntryRecord Entry { get; private set; }
 
     /// <summary>Whether an entry happened in this run.</summary>
     public bool Entered { get; internal set; }
+
+    /// <summary>Whether the last entry of this run failed, by what the processor says.</summary>
+    public bool EntryFailed => Entered && (ExitsMade == _exitsAtEntry || Vcpu.Vmx.Unit.LastExit.IsEntryFailure);
 
     /// <summary>Whether the handler completed the instruction.</summary>
     public bool Retires => Outcome.Verdict is ExitVerdict.RetireInstruction or ExitVerdict.RetireToUserspace;
@@ -112,6 +116,13 @@ public sealed class RunView
         _exitsBefore = Vcpu.Vmx.Unit.Exits;
         _owedBefore = Vcpu.Host.VectorsOwed;
         _handedOver = 0;
+    }
+
+    /// <summary>An entry is about to happen.</summary>
+    internal void Take(in EntryRecord entry)
+    {
+        Entry = entry;
+        _exitsAtEntry = ExitsMade;
     }
 
     /// <summary>An exit was seen.</summary>
