@@ -38,6 +38,9 @@ public sealed class EmulatorTable
     /// <summary>Ids of the rows.</summary>
     public IEnumerable<string> Ids => Rows.Select(static row => row.Id);
 
+    /// <summary>Mnemonics of the instructions that it knows, in the order of the rows.</summary>
+    public IEnumerable<Mnemonic> Mnemonics => Rows.SelectMany(static row => row.Mnemonics);
+
     internal ImmutableArray<EmulatorRow> Rows { get; }
 
     /// <summary>A table in which a row executes differently.</summary>

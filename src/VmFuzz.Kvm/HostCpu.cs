@@ -160,6 +160,12 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
     /// <summary>Number of host vectors that ran.</summary>
     public ulong VectorsRun => _vectorsRun;
 
+    /// <summary>
+    /// Vectors that the interrupt controller handed over, less those that ran: never changes but for NMIs and machine
+    /// checks, which come without it. Counts since the processor was made; no part of its state.
+    /// </summary>
+    public long VectorsOwed { get; private set; }
+
     /// <summary>The last events, oldest first. Empty unless <see cref="Tracing"/>.</summary>
     public IReadOnlyList<HostEvent> Trace
     {
@@ -227,6 +233,7 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
             {
                 int bit = 63 - System.Numerics.BitOperations.LeadingZeroCount(_pending[word]);
                 _pending[word] &= ~(1UL << bit);
+                VectorsOwed++;
                 return (byte)((word << 6) | bit);
             }
         }
@@ -307,6 +314,7 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
     {
         _vectors[(int)(_vectorsRun % LogSize)] = vector;
         _vectorsRun++;
+        VectorsOwed--;
         Log(HostEvent.Vector);
     }
 

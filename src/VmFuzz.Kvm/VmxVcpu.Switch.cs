@@ -64,6 +64,9 @@ public sealed unsafe partial class VmxVcpu
         return _guestMsrs[index];
     }
 
+    /// <summary>The guest's LSTAR, CSTAR and KERNEL_GS_BASE: addresses that no field of the VMCS holds.</summary>
+    public (ulong Lstar, ulong Cstar, ulong KernelGsBase) AddressMsrs => (GetSwitchedMsr(1), GetSwitchedMsr(2), GetSwitchedMsr(4));
+
     internal void SetSwitchedMsr(int index, ulong value)
     {
         if (_vcpu.Host.GuestMsrsLoaded)

@@ -78,6 +78,17 @@ public sealed unsafe partial class VmxUnit
             return FailEntry(ExitReason.EntryFailureInvalidGuestState, failed.Qualification);
         }
 
+        if (EntryStandIn is { } standIn && standIn.TryFail(out MadeEntryFailure made))
+        {
+            if (made.IsVmfail)
+            {
+                failure = Fail(VmxInstructionError.EntryInvalidControls);
+                return EntryOutcome.Failed;
+            }
+
+            return FailEntry(made.Reason, made.Qualification);
+        }
+
         LoadGuest();
         uint badEntry = LoadEntryMsrs();
         if (badEntry != 0)
@@ -238,6 +249,7 @@ public sealed unsafe partial class VmxUnit
         _exit = new VmExit((uint)reason | VmExit.EntryFailureBit, qualification);
         _vmcs[VmcsField.ExitReason] = _exit.Reason;
         _vmcs[VmcsField.ExitQualification] = qualification;
+        Exits++;
         bool loaded = LoadHost();
         Observer?.OnExit(_exit);
         return loaded ? EntryOutcome.Exited : EntryOutcome.Aborted;

@@ -36,6 +36,7 @@ public sealed unsafe partial class VmxUnit
         _cpu.NonRoot = null;
         _cpu.SecondStage = null;
         _pendingMtf = false;
+        Exits++;
         bool fine = StoreExitMsrs() && LoadHost();
         Observer?.OnExit(_exit);
         return fine ? EntryOutcome.Exited : EntryOutcome.Aborted;

@@ -3,11 +3,31 @@ using VmFuzz.Cpu;
 
 namespace VmFuzz.Vmx;
 
+/// <summary>An entry that fails for a reason that the VMCS does not show: a machine check, or hardware of another mind.</summary>
+/// <param name="Reason">The basic exit reason; 0 for VMfail, with which no exit information is written.</param>
+/// <param name="Qualification">The exit qualification.</param>
+public readonly record struct MadeEntryFailure(ExitReason Reason, ulong Qualification)
+{
+    /// <summary>Whether the entry instruction itself fails.</summary>
+    public bool IsVmfail => Reason == 0;
+}
+
+/// <summary>Lets entries fail whose checks all hold.</summary>
+public interface IEntryStandIn
+{
+    /// <summary>Asked once for each entry, after its checks and before anything is loaded.</summary>
+    /// <param name="failure">How it fails, when the result is true.</param>
+    bool TryFail(out MadeEntryFailure failure);
+}
+
 // What a stand-in for the guest's instructions (IStandIn) does in non-root operation.
 public sealed unsafe partial class VmxUnit
 {
     /// <summary>Most fields that <see cref="TrySetGuestState"/> takes at once.</summary>
     public const int MostGuestFields = 64;
+
+    /// <summary>Lets entries fail; null when nobody does.</summary>
+    public IEntryStandIn? EntryStandIn { get; set; }
 
     /// <summary>
     /// Ends non-root operation with a given exit, as an instruction that causes one does; guest state is saved and the
@@ -15,7 +35,14 @@ public sealed unsafe partial class VmxUnit
     /// </summary>
     /// <param name="exit">The exit.</param>
     /// <exception cref="InvalidOperationException">The processor is not in non-root operation.</exception>
-    public void TakeExit(in VmExit exit)
+    public void TakeExit(in VmExit exit) => TakeExit(exit, SavedRf.Keep);
+
+    /// <summary>As <see cref="TakeExit(in VmExit)"/>, for an exit in place of a fault: RF is saved as 1 (SDM "Saving Non-Register State").</summary>
+    /// <param name="exit">The exit.</param>
+    /// <exception cref="InvalidOperationException">The processor is not in non-root operation.</exception>
+    public void TakeFaultLikeExit(in VmExit exit) => TakeExit(exit, SavedRf.Set);
+
+    private void TakeExit(in VmExit exit, SavedRf savedRf)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         if (!InGuest)
@@ -23,7 +50,7 @@ public sealed unsafe partial class VmxUnit
             throw new InvalidOperationException("Only a guest can exit.");
         }
 
-        Note(exit, SavedRf.Keep);
+        Note(exit, savedRf);
         _state->Stop = StopKind.Exit;
     }
 
@@ -35,6 +62,33 @@ public sealed unsafe partial class VmxUnit
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         _state->Stop = StopKind.Exit;
+    }
+
+    /// <summary>As <see cref="TakeNotedExit()"/>, for an exit that leaves the instruction length undefined.</summary>
+    /// <param name="instructionLength">What the field holds. Unit: bytes.</param>
+    public void TakeNotedExit(uint instructionLength)
+    {
+        _exit = _exit with { InstructionLength = instructionLength };
+        TakeNotedExit();
+    }
+
+    /// <summary>Takes the pending debug exceptions away: the exit that follows reports them. For use in <see cref="IStandIn.Step"/>.</summary>
+    public void DropPendingDebug()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        _state->PendingDebug = 0;
+    }
+
+    /// <summary>
+    /// Unblocks NMIs as an IRET of the guest does before it meets a fault (SDM "Interruptibility State"). For use in <see cref="IStandIn.Step"/>.
+    /// </summary>
+    /// <returns>False when NMIs were not blocked.</returns>
+    public bool TryUnblockNmis()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        bool blocked = (_state->Interruptibility & InterruptibilityState.BlockingByNmi) != 0;
+        _state->Interruptibility &= ~(ulong)InterruptibilityState.BlockingByNmi;
+        return blocked;
     }
 
     /// <summary>

@@ -65,6 +65,9 @@ public sealed unsafe partial class VmxUnit : INonRootPolicy, ISecondStage, IVmxI
     /// <summary>The most recent exit.</summary>
     public ref readonly VmExit LastExit => ref _exit;
 
+    /// <summary>Exits since the unit was made, failed entries that look like one included. No part of its state.</summary>
+    public ulong Exits { get; private set; }
+
     /// <inheritdoc/>
     public void Dispose()
     {

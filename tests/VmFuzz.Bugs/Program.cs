@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json;
 using VmFuzz.Bugs.Runner;
 using VmFuzz.Coverage;
+using VmFuzz.Fuzzing;
 
 namespace VmFuzz.Bugs;
 
@@ -39,7 +40,7 @@ internal static class Program
         }
 
         HuntFile file = new(options.Json);
-        foreach (HuntMode mode in options.Modes)
+        foreach (FuzzMode mode in options.Modes)
         {
             foreach (PlantedBug bug in options.Bugs)
             {

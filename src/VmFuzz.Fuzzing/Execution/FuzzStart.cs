@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Runtime.InteropServices;
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
@@ -15,6 +16,15 @@ internal static class FuzzStart
     // CS: with an RPL of 3 the guest starts at CPL 3.
     private const ushort CodeSelector = 36;
     private const ulong AlwaysOne = 2;
+
+    /// <summary>Start states that matter: CPL 3, single steps, interrupts.</summary>
+    public static readonly ImmutableArray<RegisterOverride> Choices =
+    [
+        new(CodeSelector, FuzzLayout.UserCode), new(CodeSelector, FuzzLayout.UserCode), new(ProcessorState.RFlagsId, AlwaysOne | RFlags.Tf),
+        new(ProcessorState.RFlagsId, AlwaysOne | RFlags.If), new(ProcessorState.RFlagsId, AlwaysOne | RFlags.If | RFlags.Tf),
+        new(ProcessorState.RFlagsId, AlwaysOne | RFlags.Ac),
+    ];
+
     private const ulong StartFlags =
         RFlags.Cf | RFlags.Pf | RFlags.Af | RFlags.Zf | RFlags.Sf | RFlags.Df | RFlags.Of | RFlags.If | RFlags.Tf | RFlags.Ac | RFlags.Id | RFlags.Rf;
 

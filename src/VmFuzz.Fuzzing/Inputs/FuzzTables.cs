@@ -36,13 +36,19 @@ internal static class FuzzTables
         0xFFFF_FFFF_0000_0000, 0xFFFF_FFFF_8000_0000, 0xFFFF_FFFF_FFFF_F000, 0xFFFF_FFFF_FFFF_FFFE, 0xFFFF_FFFF_FFFF_FFFF,
     ];
 
+    /// <summary>Numbers of MSRs: known ones, the ends of their ranges and what lies beside them.</summary>
+    public static readonly ImmutableArray<ulong> Msrs =
+    [
+        Msr.Tsc, Msr.ApicBase, Msr.FeatureControl, Msr.TscAdjust, Msr.SpecCtrl, Msr.SysenterCs, Msr.SysenterEsp, Msr.SysenterEip,
+        Msr.MiscEnable, Msr.DebugCtl, Msr.MtrrPhysBase0, 0x20F, 0x210, Msr.MtrrFix64K, 0x258, 0x26F, 0x2F8, Msr.Pat, Msr.MtrrDefType,
+        Msr.VmxBasic, 0x493, 0x802, 0x808, 0x80B, 0x830, 0x83F, Msr.Xss, Msr.Efer, Msr.Star, Msr.Lstar, Msr.Cstar, Msr.Fmask, Msr.FsBase,
+        Msr.GsBase, Msr.KernelGsBase, Msr.TscAux, 0x4000_0000, 0x4000_0001, 0x4B56_4D00, 0x4B56_4D01, 0x4B56_4D02, 0x4B56_4D03, 0x4B56_4D04,
+    ];
+
     /// <summary>Words that mean something: MSR numbers, CPUID leaves, control-register values, addresses of devices.</summary>
     public static readonly ImmutableArray<ulong> Words =
     [
-        Msr.Tsc, Msr.ApicBase, Msr.FeatureControl, Msr.TscAdjust, Msr.SpecCtrl, Msr.SysenterCs, Msr.SysenterEsp, Msr.SysenterEip,
-        Msr.MiscEnable, Msr.DebugCtl, Msr.MtrrPhysBase0, 0x20F, 0x210, Msr.MtrrFix64K, 0x2F8, Msr.Pat, Msr.MtrrDefType, Msr.VmxBasic,
-        0x493, 0x802, 0x808, 0x80B, 0x830, 0x83F, Msr.Xss, Msr.Efer, 0xC000_0081, 0xC000_0082, 0xC000_0084, 0xC000_0100, 0xC000_0101,
-        0xC000_0102, 0xC000_0103, 0x4000_0000, 0x4000_0001, 0x4B56_4D00, 0x4B56_4D01, 0x8000_0000, 0x8000_0008, 0xD,
+        .. Msrs, 0x8000_0000, 0x8000_0008, 0xD,
         Cr0.Pe, Cr0.Pe | Cr0.Pg, Cr0.Pe | Cr0.Ne | Cr0.Et | Cr0.Pg | Cr0.Wp, Cr0.Nw, Cr0.Cd | Cr0.Nw, Cr4.Pae, Cr4.Vmxe, Cr4.Pcide,
         Cr4.Smep | Cr4.Smap, Cr4.La57, Efer.Lme, Efer.Lme | Efer.Lma, Efer.Nxe | Efer.Sce, RFlags.Tf, RFlags.If, RFlags.Vm, RFlags.Ac,
         0xFEE0_0000, 0xFEE0_00B0, 0xFEE0_0300, 0xFEC0_0000, 0x0007_0406_0007_0406, 0xFFFF_0FF0, 0x400,

@@ -38,7 +38,7 @@ internal static class CodeMutators
     private static Mutator Row(string id, int weight, MutatorApply apply) => new(id, Targets, weight, FuzzSections.Code, apply);
 
     // A boundary of an instruction, the end of the code included.
-    private static int Boundary(ref MutationContext c)
+    internal static int Boundary(ref MutationContext c)
     {
         List<byte> code = c.Input.Code;
         int target = c.Pick(code.Count + 1);

@@ -7,6 +7,9 @@ namespace VmFuzz.Fuzzing;
 /// <summary>Mutators of the sequence of made exits.</summary>
 internal static class ExitMutators
 {
+    // Reasons that a guest's instructions can cause.
+    private static readonly ImmutableArray<ExitReason> Playable = FuzzTables.Reasons.RemoveAll(static r => ExitWay.Find(r) is null);
+
     public static readonly ImmutableArray<Mutator> Rows =
     [
         Row("exits.add", 50, static (ref MutationContext c) =>
@@ -16,7 +19,18 @@ internal static class ExitMutators
                 return MutationResult.Skipped;
             }
 
-            c.Input.Exits.Insert(c.Pick(c.Input.Exits.Count + 1), ExitTemplate.Of(c.Pick(FuzzTables.Reasons), c.Random));
+            c.Input.Exits.Insert(c.Pick(c.Input.Exits.Count + 1), ExitTemplate.Of(c.Pick(Playable), c.Random));
+            return MutationResult.Mutated;
+        }),
+        Row("exits.fail-entry", 10, static (ref MutationContext c) =>
+        {
+            if (c.Input.Exits.Count >= FuzzLimits.Items)
+            {
+                return MutationResult.Skipped;
+            }
+
+            VmExit failure = new(VmExit.EntryFailureBit | (uint)c.Pick(MadeExitPlayer.EntryFailures), (ulong)c.Pick(5));
+            c.Input.Exits.Insert(c.Pick(c.Input.Exits.Count + 1), new MadeExit(failure));
             return MutationResult.Mutated;
         }),
         Row("exits.duplicate", 15, static (ref MutationContext c) =>
@@ -85,6 +99,11 @@ internal static class ExitMutators
             made with { Registers = Set(made.Registers, new((ushort)(c.OneIn(8) ? c.Pick(Canonical.RegisterIds) : c.Pick(16)), c.Word())) })),
         Row("exits.guest-state", 30, static (ref MutationContext c) => Change(ref c, static (ref MutationContext c, MadeExit made) =>
             made with { GuestState = Set(made.GuestState, GuestField(ref c)) })),
+        Row("exits.guest-states", 50, static (ref MutationContext c) => Change(ref c, static (ref MutationContext c, MadeExit made) =>
+        {
+            ImmutableArray<FieldOverride> fields = c.Pick(GuestStates.All).Fields;
+            return made.GuestState.Length + fields.Length > FuzzLimits.OverridesOfExit ? made : made with { GuestState = made.GuestState.AddRange(fields) };
+        })),
         Row("exits.drop-overrides", 10, static (ref MutationContext c) => Change(ref c, static (ref MutationContext c, MadeExit made) => c.OneIn(2)
             ? made with { Registers = DropOne(ref c, made.Registers) }
             : made with { GuestState = DropOne(ref c, made.GuestState) })),

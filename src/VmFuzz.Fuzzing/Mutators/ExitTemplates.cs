@@ -10,7 +10,7 @@ namespace VmFuzz.Fuzzing;
 /// <param name="Make">A plausible one.</param>
 internal sealed record ExitTemplate(ExitReason Reason, Func<SplitMix, MadeExit> Make)
 {
-    private static readonly ImmutableArray<byte> Exceptions = [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 16, 17, 18, 19, 20, 21];
+    private static readonly ImmutableArray<byte> Exceptions = [0, 1, 5, 6, 7, 8, 10, 11, 12, 13, 14, 16, 17, 18, 19, 20, 21];
     private static readonly ImmutableArray<ulong> ControlRegisters = [0, 3, 4, 8];
     private static readonly ImmutableArray<ulong> IoSizes = [0, 0, 1, 3];
     private static readonly ImmutableArray<ulong> Leaves =
@@ -28,11 +28,11 @@ internal sealed record ExitTemplate(ExitReason Reason, Func<SplitMix, MadeExit> 
         new(ExitReason.Invlpg, static r => Plain(ExitReason.Invlpg, r, Words.Any(r))),
         new(ExitReason.Vmcall, static r => WithRegisters(Plain(ExitReason.Vmcall, r), (Gpr.Rax, r.Below(16)), (Gpr.Rbx, Words.Any(r)), (Gpr.Rcx, Words.Any(r)))),
         new(ExitReason.ControlRegisterAccess, ControlRegister),
-        new(ExitReason.MovDr, static r => WithRegister(Plain(ExitReason.MovDr, r, (r.Next() & 7) | (r.Next() & 0x10) | ((r.Next() & 0xF) << 8)), r)),
+        new(ExitReason.MovDr, static r => WithSource(Plain(ExitReason.MovDr, r, (r.Next() & 7) | (r.Next() & 0x10) | ((r.Next() & 0xF) << 8)), r)),
         new(ExitReason.IoInstruction, Io),
-        new(ExitReason.Rdmsr, static r => WithRegisters(Plain(ExitReason.Rdmsr, r), (Gpr.Rcx, Words.Pick(r, FuzzTables.Words)))),
+        new(ExitReason.Rdmsr, static r => WithRegisters(Plain(ExitReason.Rdmsr, r), (Gpr.Rcx, Msr(r)))),
         new(ExitReason.Wrmsr, static r => WithRegisters(Plain(ExitReason.Wrmsr, r),
-            (Gpr.Rcx, Words.Pick(r, FuzzTables.Words)), (Gpr.Rax, Words.Any(r)), (Gpr.Rdx, r.Below(2) == 0 ? 0UL : Words.Any(r)))),
+            (Gpr.Rcx, Msr(r)), (Gpr.Rax, Words.Any(r)), (Gpr.Rdx, r.Below(2) == 0 ? 0UL : Words.Any(r)))),
         new(ExitReason.EntryFailureInvalidGuestState, static r => new(new VmExit(VmExit.EntryFailureBit | (uint)ExitReason.EntryFailureInvalidGuestState, r.Below(5)))),
         new(ExitReason.EntryFailureMsrLoading, static r => new(new VmExit(VmExit.EntryFailureBit | (uint)ExitReason.EntryFailureMsrLoading, 1 + r.Below(4)))),
         new(ExitReason.EntryFailureMachineCheck, static _ => new(new VmExit(VmExit.EntryFailureBit | (uint)ExitReason.EntryFailureMachineCheck))),
@@ -79,22 +79,24 @@ internal sealed record ExitTemplate(ExitReason Reason, Func<SplitMix, MadeExit> 
     public static InterruptionInfo Event(SplitMix random, out uint errorCode)
     {
         errorCode = 0;
-        if (random.Below(4) == 0)
+        switch (random.Below(8))
         {
-            return new InterruptionInfo(InterruptionType.ExternalInterrupt, (byte)(0x20 + random.Below(0xE0)));
+            case 0:
+                return new InterruptionInfo(InterruptionType.ExternalInterrupt, (byte)(0x20 + random.Below(0xE0)));
+            case 1:
+                return new InterruptionInfo(InterruptionType.SoftwareInterrupt, (byte)random.Next());
+            case 2:
+                return new InterruptionInfo(InterruptionType.SoftwareException, (byte)(Vector.Bp + random.Below(2)));
+            case 3:
+                return new InterruptionInfo(InterruptionType.PrivilegedSoftwareException, Vector.Db);
+            case 4:
+                return new InterruptionInfo(InterruptionType.Nmi, Vector.Nmi);
+            default:
+                byte vector = Words.Pick(random, Exceptions);
+                bool code = Vector.HasErrorCode(vector);
+                errorCode = code ? (uint)random.Next() & 0xFFFF : 0;
+                return new InterruptionInfo(InterruptionType.HardwareException, vector, code);
         }
-
-        byte vector = Words.Pick(random, Exceptions);
-        bool code = Vector.HasErrorCode(vector);
-        errorCode = code ? (uint)random.Next() & 0xFFFF : 0;
-        InterruptionType type = vector switch
-        {
-            Vector.Nmi => InterruptionType.Nmi,
-            Vector.Bp or Vector.Of => InterruptionType.SoftwareException,
-            Vector.Db when random.Below(4) == 0 => InterruptionType.PrivilegedSoftwareException,
-            _ => InterruptionType.HardwareException,
-        };
-        return new InterruptionInfo(type, vector, code);
     }
 
     private static MadeExit Plain(ExitReason reason, SplitMix random, ulong qualification = 0) =>
@@ -121,7 +123,7 @@ internal sealed record ExitTemplate(ExitReason Reason, Func<SplitMix, MadeExit> 
     {
         ulong register = Words.Pick(random, ControlRegisters);
         ulong qualification = register | (random.Below(4) << 4) | (random.Next() & 0xF00) | (random.Below(8) == 0 ? random.Next() & 0xFFFF_0040 : 0);
-        return WithRegister(Plain(ExitReason.ControlRegisterAccess, random, qualification), random);
+        return WithSource(Plain(ExitReason.ControlRegisterAccess, random, qualification), random);
     }
 
     private static MadeExit Io(SplitMix random)
@@ -160,6 +162,12 @@ internal sealed record ExitTemplate(ExitReason Reason, Func<SplitMix, MadeExit> 
     };
 
     private static ulong Leaf(SplitMix random) => Words.Pick(random, Leaves);
+
+    private static ulong Msr(SplitMix random) => random.Below(8) == 0 ? Words.Any(random) : Words.Pick(random, FuzzTables.Msrs);
+
+    // Bits 11:8 of the qualification name the register with the operand.
+    private static MadeExit WithSource(MadeExit made, SplitMix random) =>
+        made with { Registers = [new((ushort)((made.Exit.Qualification >> 8) & 0xF), Words.Any(random))] };
 
     private static MadeExit WithRegister(MadeExit made, SplitMix random) =>
         made with { Registers = [new((ushort)random.Below(16), Words.Any(random))] };

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using Iced.Intel;
+using VmFuzz.Kvm;
 using VmFuzz.Machines;
 using VmFuzz.Replay;
 
@@ -228,6 +229,19 @@ internal static class InstructionChoices
 
     /// <summary>Those that may cause a VM exit, or that only the most privileged level may execute.</summary>
     public static ImmutableArray<Code> Sensitive(FlatMode mode) => Exiting[(int)mode];
+
+    // By mnemonic, loads of segment registers apart, so that one with many forms does not hide the others.
+    private static readonly ImmutableArray<ImmutableArray<ImmutableArray<Code>>> Known = [OfEmulator(16), OfEmulator(32), OfEmulator(64)];
+
+    /// <summary>Those that the hypervisor's emulator knows, by mnemonic.</summary>
+    public static ImmutableArray<ImmutableArray<Code>> Emulated(FlatMode mode) => Known[(int)mode];
+
+    private static ImmutableArray<ImmutableArray<Code>> OfEmulator(int bitness) =>
+    [
+        .. EmulatorTable.Default.Mnemonics
+            .SelectMany(m => Encodable.Where(c => c.Mnemonic() == m && c.ToOpCode().IsAvailableInMode(bitness)).GroupBy(static c => c.ToOpCode().GetOpKind(0) == OpCodeOperandKind.seg_reg))
+            .Select(static codes => codes.ToImmutableArray()),
+    ];
 
     private static bool IsEncodable(OpCodeInfo op) => op.IsInstruction && op.Encoding is EncodingKind.Legacy or EncodingKind.VEX;
 

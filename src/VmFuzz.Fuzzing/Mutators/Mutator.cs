@@ -136,6 +136,7 @@ public sealed record MutatorTable
     public static MutatorTable Default { get; } = new(
     [
         .. CodeMutators.Rows,
+        .. EmulationMutators.Rows,
         .. ExitMutators.Rows,
         .. VmcsMutators.Rows,
         .. OutsideMutators.Rows,

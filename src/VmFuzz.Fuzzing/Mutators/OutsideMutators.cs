@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using VmFuzz.Arch;
+using VmFuzz.Machines;
 
 namespace VmFuzz.Fuzzing;
 
@@ -56,6 +57,11 @@ internal static class OutsideMutators
         {
             ushort id = c.OneIn(3) ? c.Pick(Canonical.RegisterIds) : (ushort)c.Pick(16);
             c.Input.Registers.Add(new RegisterOverride(id, c.Word()));
+            return MutationResult.Mutated;
+        }),
+        new("registers.start", Targets, 20, FuzzSections.Registers, static (ref MutationContext c) =>
+        {
+            c.Input.Registers.Add(c.Pick(FuzzStart.Choices));
             return MutationResult.Mutated;
         }),
         new("registers.change", Targets, 15, FuzzSections.Registers, static (ref MutationContext c) =>
@@ -182,13 +188,13 @@ internal static class OutsideMutators
         };
     }
 
-    // Page tables, the descriptor table, the stack, the code and what a flat machine has around them.
+    // Page tables, the tables of descriptors and interrupts, the stack and the code.
     private static ulong Address(ref MutationContext c) => c.Pick(5) switch
     {
-        0 => 0x800 + (ulong)c.Pick(0x40),
-        1 => 0x1000 + (8 * (ulong)c.Pick(0xC00)),
-        2 => 0x7F00 + (ulong)c.Pick(0x200),
-        3 => 0x1_0000 + (ulong)c.Pick(0x1000),
+        0 => (c.OneIn(2) ? FuzzLayout.Descriptors : FuzzLayout.TaskState) + (ulong)c.Pick(0x40),
+        1 => FlatMachine.PageTables + (8 * (ulong)c.Pick(0xC00)),
+        2 => c.OneIn(4) ? FuzzLayout.InterruptTable + (8 * (ulong)c.Pick(0x200)) : FuzzLayout.Stack - 0x80 + (ulong)c.Pick(0x100),
+        3 => FuzzLayout.Code + (ulong)c.Pick(0x1000),
         _ => c.Word() & 0xFF_FFFF,
     };
 

@@ -16,7 +16,7 @@ internal static class EmulatorBugs
     [
         new("CVE-2014-7842", "a program's emulation failure ends the VM",
             "What the emulator could not do was reported to userspace even when a program in the guest had caused it through MMIO or ports that it may use; userspace stops the VM then. Since the repair the program gets #UD.",
-            Commits + "a2b9e6c1a35af", FuzzTarget.GuestCode, 1,
+            Commits + "a2b9e6c1a35af", FuzzTarget.ExitHandlers, 1,
             static o => o with { Rules = o.Rules.Without("emulator.failure.user") }),
         new("CVE-2014-3647", "a far transfer to a non-canonical address",
             "Emulated jumps, calls and returns assigned targets that no processor takes; the entry after them failed.",

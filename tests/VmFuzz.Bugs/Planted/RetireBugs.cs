@@ -12,15 +12,15 @@ internal static class RetireBugs
     [
         new("bb663c7ada38", "RF stays set behind an instruction of the hypervisor",
             "An instruction that the hypervisor completed left RFLAGS.RF as it was, so that a breakpoint on the next one was passed over.",
-            "Linux 3.17, \"KVM: x86: Clearing rflags.rf upon skipped emulated instruction\"", FuzzTarget.GuestCode, 1,
+            "Linux 3.17, \"KVM: x86: Clearing rflags.rf upon skipped emulated instruction\"", FuzzTarget.ExitHandlers, 1,
             static o => o with { Rules = o.Rules.Without("retire.resume-flag") }),
         new("6affcbedcac7", "no single-step trap behind a skipped instruction",
             "Instructions that exit and are completed by skipping them raised no single-step trap: a debugger in the guest stepped over two at once.",
-            Commits + "6affcbedcac79", FuzzTarget.GuestCode, 1,
+            Commits + "6affcbedcac79", FuzzTarget.ExitHandlers, 1,
             static o => o with { Rules = o.Rules.Without("retire.trap") }),
         new("310b5d306c1a", "an emulated instruction keeps the shadow of STI",
             "The interrupt shadow ended with a skipped instruction but not with an emulated one: interrupts stayed blocked where they should have come in.",
-            Commits + "310b5d306c1ae", FuzzTarget.GuestCode, 1,
+            Commits + "310b5d306c1ae", FuzzTarget.ExitHandlers, 1,
             static o => o with { Rules = o.Rules.Without("emulator.shadow") }),
     ];
 }

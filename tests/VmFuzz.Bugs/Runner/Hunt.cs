@@ -1,30 +1,25 @@
 using System.Diagnostics;
 using System.Text.Json;
-using VmFuzz.Coverage;
 using VmFuzz.Fuzzing;
-using VmFuzz.Replay;
 
 namespace VmFuzz.Bugs.Runner;
 
 /// <summary>
-/// One hunt: from an empty corpus, one core, until an oracle fires that does not fire on the product without the fault.
-/// Runs inside the instrumented load context; only bytes cross.
+/// One hunt: a campaign of one worker from one empty input, until an oracle fires that does not fire on the product
+/// without the fault. Runs inside the instrumented load context; only bytes cross.
 /// </summary>
-internal sealed class Hunt : IDisposable
+internal sealed class Hunt : IFindingSink, IDisposable
 {
-    private const ulong DeepEvery = 64;
     private const int LookEvery = 32;
 
     private readonly HuntOrder _order;
     private readonly FuzzTargetRow _plantedRow;
     private readonly FuzzTargetRow _productRow;
     private readonly IFuzzExecutor _planted;
-    private readonly HuntInputs _inputs;
-    private readonly CoverageAccumulator _edges;
-    private readonly byte[] _features = new byte[FeatureMap.Size];
+    private readonly string _folder = Directory.CreateTempSubdirectory("vmfuzz-hunt-").FullName;
     private readonly SortedSet<string> _noise = new(StringComparer.Ordinal);
     private readonly Stopwatch _watch = new();
-    private ulong _executions;
+    private HuntRecord? _found;
 
     private Hunt(HuntOrder order, PlantedBug bug)
     {
@@ -33,8 +28,6 @@ internal sealed class Hunt : IDisposable
         _plantedRow = bug.Row with { Kind = target };
         _productRow = FuzzTargetRow.BuiltIn.First(row => row.Kind == target);
         _planted = _plantedRow.CreateExecutor();
-        _inputs = new HuntInputs(order.Mode, target, order.Seed);
-        _edges = new CoverageAccumulator(order.Cells);
     }
 
     /// <summary>Runs a hunt.</summary>
@@ -48,81 +41,70 @@ internal sealed class Hunt : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _planted.Dispose();
+    public void Dispose()
+    {
+        _planted.Dispose();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    /// <inheritdoc/>
+    public IReadOnlyList<KnownFinding> Known() => [];
+
+    /// <summary>
+    /// Judges on fresh machines, so that nothing of an earlier run counts. What the product does too is a finding of the
+    /// product, or a weakness of an oracle, but not this fault.
+    /// </summary>
+    public string? Add(FoundInput found)
+    {
+        Violation? faulty = Fresh(_plantedRow, found.Input, out ulong exits);
+        if (faulty is null || faulty.Key == Fresh(_productRow, found.Input, out _)?.Key)
+        {
+            _noise.Add(faulty?.Key ?? "not repeatable");
+            return "";
+        }
+
+        _found ??= Record(faulty, found.Execution + 1, exits) with { Input = Convert.ToBase64String(FuzzCodec.Encode(found.Input)) };
+        return "";
+    }
 
     private HuntRecord Run()
     {
         _watch.Start();
-        bool feedback = _order.Mode is HuntMode.Full or HuntMode.Coverage;
-        while (!IsOver())
+        CampaignOptions options = new()
         {
-            FuzzInput input = _inputs.Next(_executions);
-            if (_order.Cells != 0)
-            {
-                CoverageMap.Clear();
-            }
-
-            Execution ran = _planted.Run(input);
-            _executions++;
-            bool kept = feedback && IsNew();
-            _inputs.Report(kept);
-            if (ran.Violation is not null && Confirm(input, deep: false) is { } violation)
-            {
-                return Found(violation, input, ran.Exits);
-            }
-
-            if (_executions % (kept ? DeepEvery / 8UL : DeepEvery) == 0 && ran.Violation is null
-                && _planted.RunDeep(input) is not null && Confirm(input, deep: true) is { } second)
-            {
-                return Found(second, input, ran.Exits);
-            }
+            Directory = Path.Combine(_folder, "worker"),
+            Identity = new CampaignIdentity(_plantedRow.Name, _order.Mode, _order.Seed, CampaignIdentity.EngineOf(MutatorTable.Default, [])),
+            Executor = _planted,
+            Probes = ProbeSource.Map(_order.FirstProbe, _order.Cells),
+            Empty = true,
+            Sink = _ => this,
+        };
+        if (Campaign.TryOpen(options, out Campaign? campaign) is { } refused)
+        {
+            throw new IOException(refused);
         }
 
-        return Record(false, null, 0);
-    }
-
-    private bool IsOver() => (_order.Executions != 0 && _executions >= _order.Executions)
-        || (_executions % LookEvery == 0 && _watch.Elapsed.TotalSeconds >= _order.Seconds);
-
-    private bool IsNew()
-    {
-        bool any = _order.Cells != 0 && _edges.Merge(CoverageMap.Counts.Slice(_order.FirstProbe, _order.Cells)).Any;
-        foreach (ushort cell in _planted.Features.Touched)
+        using (campaign)
         {
-            if (_features[cell] == 0)
+            ulong executions = 0;
+            while (_found is null && _watch.Elapsed.TotalSeconds < _order.Seconds && (_order.Executions == 0 || executions < _order.Executions))
             {
-                _features[cell] = 1;
-                any = true;
+                executions = campaign!.Step(LookEvery, (ulong)_watch.ElapsedMilliseconds).Executions;
             }
-        }
 
-        return any;
+            return _found ?? Record(null, executions, 0);
+        }
     }
 
-    // On fresh machines, so that nothing of an earlier run counts. What the product does too is a finding of the product,
-    // or a weakness of an oracle, but not this fault.
-    private Violation? Confirm(FuzzInput input, bool deep)
-    {
-        Violation? faulty = Fresh(_plantedRow, input, deep);
-        if (faulty is null || faulty.Key == Fresh(_productRow, input, deep)?.Key)
-        {
-            _noise.Add(faulty?.Key ?? "not repeatable");
-            return null;
-        }
-
-        return faulty;
-    }
-
-    private static Violation? Fresh(FuzzTargetRow row, FuzzInput input, bool deep)
+    private static Violation? Fresh(FuzzTargetRow row, FuzzInput input, out ulong exits)
     {
         using IFuzzExecutor executor = row.CreateExecutor();
-        return deep ? executor.RunDeep(input) : executor.Run(input).Violation;
+        Execution run = executor.Run(input);
+        exits = run.Exits;
+        return run.Violation ?? executor.RunDeep(input);
     }
 
-    private HuntRecord Found(Violation violation, FuzzInput input, ulong exits) =>
-        Record(true, violation, exits) with { Input = Convert.ToBase64String(FuzzCodec.Encode(input)) };
-
-    private HuntRecord Record(bool found, Violation? violation, ulong exits) => new(
-        _order.Bug, _order.Mode, _order.Seed, _order.Seconds, found, _executions, Math.Round(_watch.Elapsed.TotalSeconds, 3),
+    private HuntRecord Record(Violation? violation, ulong executions, ulong exits) => new(
+        _order.Bug, _order.Mode, _order.Seed, _order.Seconds, violation is not null, executions, Math.Round(_watch.Elapsed.TotalSeconds, 3),
         violation?.Oracle ?? "", violation?.Where ?? "", violation?.Text ?? "", exits, [.. _noise]);
 }

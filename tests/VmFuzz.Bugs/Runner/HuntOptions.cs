@@ -14,7 +14,7 @@ internal sealed record HuntOptions
 
     public ImmutableArray<PlantedBug> Bugs { get; init; } = PlantedBugs.All;
 
-    public ImmutableArray<HuntMode> Modes { get; init; } = [HuntMode.Full];
+    public ImmutableArray<FuzzMode> Modes { get; init; } = [FuzzMode.Full];
 
     public int Seeds { get; init; } = 5;
 
@@ -39,7 +39,7 @@ internal sealed record HuntOptions
     {
         HuntOptions options = new();
         List<PlantedBug> bugs = [];
-        List<HuntMode> modes = [];
+        List<FuzzMode> modes = [];
         error = "";
         for (int i = 0; i < arguments.Length; i++)
         {
@@ -58,7 +58,7 @@ internal sealed record HuntOptions
             HuntOptions? next = name switch
             {
                 "--bug" when PlantedBugs.Find(value) is { } bug => Also(options, bugs, bug),
-                "--mode" when Enum.TryParse(value, ignoreCase: true, out HuntMode mode) && !char.IsDigit(value[0]) => Also(options, modes, mode),
+                "--mode" when Enum.TryParse(value, ignoreCase: true, out FuzzMode mode) && !char.IsDigit(value[0]) => Also(options, modes, mode),
                 "--seeds" when int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int seeds) && seeds > 0 => options with { Seeds = seeds },
                 "--seconds" when double.TryParse(value, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double seconds) && seconds > 0 => options with { Seconds = seconds },
                 "--executions" when ulong.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out ulong executions) => options with { Executions = executions },

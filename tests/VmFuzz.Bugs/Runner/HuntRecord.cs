@@ -3,19 +3,6 @@ using VmFuzz.Fuzzing;
 
 namespace VmFuzz.Bugs.Runner;
 
-/// <summary>What inputs are made from, and whether a hunt learns from what they did.</summary>
-internal enum HuntMode
-{
-    /// <summary>Structured mutators with feedback.</summary>
-    Full,
-    /// <summary>Random bytes, no feedback.</summary>
-    Random,
-    /// <summary>Mutated bytes with feedback.</summary>
-    Coverage,
-    /// <summary>Structured mutators, no feedback.</summary>
-    Structure,
-}
-
 /// <summary>What a hunt is told.</summary>
 /// <param name="Bug">Id of the fault.</param>
 /// <param name="Mode">What inputs are made from.</param>
@@ -25,7 +12,7 @@ internal enum HuntMode
 /// <param name="FirstProbe">First cell of the coverage map that belongs to the instrumented assemblies.</param>
 /// <param name="Cells">Cells; 0 when nothing is instrumented.</param>
 /// <param name="Target">What finds it; null for the fault's own.</param>
-internal sealed record HuntOrder(string Bug, HuntMode Mode, ulong Seed, double Seconds, ulong Executions, int FirstProbe, int Cells, FuzzTarget? Target);
+internal sealed record HuntOrder(string Bug, FuzzMode Mode, ulong Seed, double Seconds, ulong Executions, int FirstProbe, int Cells, FuzzTarget? Target);
 
 /// <summary>What a hunt brought.</summary>
 /// <param name="Bug">Id of the fault.</param>
@@ -41,7 +28,7 @@ internal sealed record HuntOrder(string Bug, HuntMode Mode, ulong Seed, double S
 /// <param name="Exits">VM exits of the triggering run.</param>
 /// <param name="Noise">Findings that the product without the fault has too; not counted.</param>
 internal sealed record HuntRecord(
-    string Bug, HuntMode Mode, ulong Seed, double Seconds, bool Found, ulong Executions, double Elapsed,
+    string Bug, FuzzMode Mode, ulong Seed, double Seconds, bool Found, ulong Executions, double Elapsed,
     string Oracle, string Where, string Text, ulong Exits, IReadOnlyList<string> Noise)
 {
     /// <summary>Base64 of the encoded input that triggered it; empty when none did.</summary>

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using VmFuzz.Fuzzing;
 
 namespace VmFuzz.Bugs.Runner;
 
@@ -8,9 +9,9 @@ internal static class HuntReport
 {
     public static string Markdown(IReadOnlyList<HuntRecord> records)
     {
-        HuntMode[] modes = [.. Enum.GetValues<HuntMode>().Where(mode => records.Any(r => r.Mode == mode))];
+        FuzzMode[] modes = [.. Enum.GetValues<FuzzMode>().Where(mode => records.Any(r => r.Mode == mode))];
         StringBuilder text = new("| bug | what | target | exits |");
-        foreach (HuntMode mode in modes)
+        foreach (FuzzMode mode in modes)
         {
             text.Append(CultureInfo.InvariantCulture, $" {Name(mode)}: found | executions | seconds |");
         }
@@ -25,7 +26,7 @@ internal static class HuntReport
             }
 
             text.Append(CultureInfo.InvariantCulture, $"| {bug.Id} | {bug.Title} | {bug.Target} | {bug.MinExits} |");
-            foreach (HuntMode mode in modes)
+            foreach (FuzzMode mode in modes)
             {
                 HuntRecord[] runs = [.. own.Where(r => r.Mode == mode)];
                 int found = runs.Count(static r => r.Found);
@@ -38,7 +39,7 @@ internal static class HuntReport
         return text.ToString();
     }
 
-    public static string Name(HuntMode mode) => mode.ToString().ToLowerInvariant();
+    public static string Name(FuzzMode mode) => mode.ToString().ToLowerInvariant();
 
     // A hunt that found nothing counts as longer than any that did.
     private static string Median(HuntRecord[] runs, Func<HuntRecord, double> value)

@@ -51,7 +51,8 @@ internal sealed class ExitRunner : IDisposable
             _features.Add(check);
         }
 
-        return _invariants.Broken?.Violation ?? _monitor.Stuck ?? GuestKill.Of(Machine);
+        // An entry that the input lets fail is not the guest's doing.
+        return _invariants.Broken?.Violation ?? _monitor.Stuck ?? (_player.FailedEntry ? null : GuestKill.Of(Machine));
     }
 
     public void Dispose() => _fuzz.Dispose();

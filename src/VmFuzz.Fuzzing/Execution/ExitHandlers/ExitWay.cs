@@ -73,7 +73,7 @@ internal sealed record ExitWay(ExitReason Reason, int Shortest, bool CplZeroOnly
         Plain(ExitReason.Rdseed, SensitiveInstruction.Rdseed, 3, cplZeroOnly: false),
         new(ExitReason.EptViolation, 0, false, EptViolation),
         new(ExitReason.EptMisconfiguration, 0, false, static (unit, in e) =>
-            HasEpt(unit) && TakeExit(unit, new VmExit((uint)ExitReason.EptMisconfiguration, GuestPhysical: Physical(unit, e)))),
+            HasEpt(unit) && TakeAccess(unit, new VmExit((uint)ExitReason.EptMisconfiguration, GuestPhysical: Physical(unit, e)), e)),
     ];
 
     private static readonly ImmutableArray<ExitWay?> ByReason = Index();
@@ -109,9 +109,23 @@ internal sealed record ExitWay(ExitReason Reason, int Shortest, bool CplZeroOnly
         return exits;
     }
 
-    private static bool TakeExit(VmxUnit unit, in VmExit exit)
+    // An access of an instruction faults; one of a delivery leaves the flags as they were.
+    private static bool TakeAccess(VmxUnit unit, in VmExit exit, in VmExit made)
     {
-        unit.TakeExit(exit);
+        VmExit taken = InterruptedDelivery.Of(unit, exit, made);
+        if (taken.IdtVectoringInfo.Valid)
+        {
+            unit.TakeExit(taken);
+            return true;
+        }
+
+        // An IRET had unblocked NMIs before its access faulted.
+        if (taken.Basic == ExitReason.EptViolation && (made.Qualification & EptViolationQualification.NmiUnblockingBit) != 0 && unit.TryUnblockNmis())
+        {
+            taken = taken with { Qualification = taken.Qualification | EptViolationQualification.NmiUnblockingBit };
+        }
+
+        unit.TakeFaultLikeExit(taken);
         return true;
     }
 
@@ -128,16 +142,36 @@ internal sealed record ExitWay(ExitReason Reason, int Shortest, bool CplZeroOnly
         EventType type = info.Type == InterruptionType.PrivilegedSoftwareException && vector == Vector.Db ? EventType.PrivilegedSoftwareException
             : vector is Vector.Bp or Vector.Of ? EventType.SoftwareException
             : EventType.HardwareException;
-        if (vector == Vector.Nmi)
+        bool software = type != EventType.HardwareException;
+        bool heldBack = vector == Vector.Db && !software && (unit.Processor.Interruptibility & InterruptibilityState.BlockingByMovSs) != 0;
+        if (vector == Vector.Nmi || heldBack)
         {
             return false;
         }
 
-        bool software = type != EventType.HardwareException;
         bool code = Vector.HasErrorCode(vector) && protectedMode && !software;
         ulong address = vector == Vector.Db ? exit.Qualification & 0xE00F : exit.Qualification;
         GuestEvent raised = new(vector, type, code, code ? exit.InterruptionError & 0xFFFF : 0, software ? (byte)1 : (byte)0, address);
-        return Take(unit, unit.Exception(raised, null));
+        if (!unit.Exception(raised, null))
+        {
+            return false;
+        }
+
+        if (software)
+        {
+            unit.TakeNotedExit();
+            return true;
+        }
+
+        if (vector == Vector.Db)
+        {
+            // The exit reports them: none is pending any more.
+            unit.DropPendingDebug();
+        }
+
+        // No instruction caused it, so its length is not defined.
+        unit.TakeNotedExit(Math.Min(exit.InstructionLength, LongestInstruction));
+        return true;
     }
 
     private static bool ControlRegister(VmxUnit unit, in VmExit exit)
@@ -187,11 +221,14 @@ internal sealed record ExitWay(ExitReason Reason, int Shortest, bool CplZeroOnly
         // Exactly one kind of access, nothing permitted, a linear address with its final translation.
         access = access == 0 ? EptViolationQualification.ReadBit : access & (~access + 1);
         ulong paging = (exit.Qualification >> 1) % 16 == 0 ? 0 : EptViolationQualification.FinalTranslationBit;
-        return TakeExit(unit, new VmExit(
-            (uint)ExitReason.EptViolation,
-            access | EptViolationQualification.LinearAddressValidBit | paging,
-            exit.GuestLinear & 0x7FFF_FFFF_FFFF,
-            Physical(unit, exit)));
+        return TakeAccess(
+            unit,
+            new VmExit(
+                (uint)ExitReason.EptViolation,
+                access | EptViolationQualification.LinearAddressValidBit | paging,
+                exit.GuestLinear & 0x7FFF_FFFF_FFFF,
+                Physical(unit, exit)),
+            exit);
     }
 
     private static bool HasEpt(VmxUnit unit) =>

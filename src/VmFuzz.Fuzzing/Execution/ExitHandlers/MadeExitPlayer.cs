@@ -8,12 +8,17 @@ namespace VmFuzz.Fuzzing;
 
 /// <summary>
 /// Plays the made exits of an input in place of a guest's instructions. What an exit sets first is what a guest can
-/// change without leaving, and only if an entry would accept the result; exits that cannot happen are left out.
+/// change without leaving, and only if an entry would accept the result; exits that cannot happen are left out. A made
+/// entry failure lets the next entry fail.
 /// </summary>
-internal sealed class MadeExitPlayer : IStandIn
+internal sealed class MadeExitPlayer : IStandIn, IEntryStandIn
 {
     // Fields of the guest-state area that a guest changes without an exit of the hypervisor's choice.
     private static readonly ImmutableArray<bool> Changeable = MakeChangeable();
+
+    /// <summary>Basic reasons of made entry failures; 0 stands for VMfail, which has none.</summary>
+    public static readonly ImmutableArray<ExitReason> EntryFailures =
+        [default, ExitReason.EntryFailureInvalidGuestState, ExitReason.EntryFailureMsrLoading, ExitReason.EntryFailureMachineCheck];
 
     private readonly Machine _machine;
     private readonly VmxUnit _unit;
@@ -26,13 +31,33 @@ internal sealed class MadeExitPlayer : IStandIn
         _machine = machine;
         _unit = machine.Kvm!.Vmx;
         machine.Processor.StandIn = this;
+        _unit.EntryStandIn = this;
     }
+
+    /// <summary>Whether an entry failed because the input says so.</summary>
+    public bool FailedEntry { get; private set; }
 
     /// <summary>Starts at the first exit of an input.</summary>
     public void Load(IReadOnlyList<MadeExit> exits)
     {
         _exits = exits;
         _next = 0;
+        FailedEntry = false;
+    }
+
+    /// <inheritdoc/>
+    public bool TryFail(out MadeEntryFailure failure)
+    {
+        failure = default;
+        if (_next >= _exits.Count || !_exits[_next].Exit.IsEntryFailure || !EntryFailures.Contains(_exits[_next].Exit.Basic))
+        {
+            return false;
+        }
+
+        VmExit exit = _exits[_next++].Exit;
+        failure = new MadeEntryFailure(exit.Basic, exit.Qualification);
+        FailedEntry = true;
+        return true;
     }
 
     /// <inheritdoc/>
@@ -115,7 +140,7 @@ internal sealed class MadeExitPlayer : IStandIn
                 (>= VmcsField.GuestEsSelector and <= VmcsField.GuestTrSelector)
                 or (>= VmcsField.GuestEsLimit and <= VmcsField.GuestInterruptibility)
                 or (>= VmcsField.GuestCr0 and <= VmcsField.GuestIdtrBase)
-                or VmcsField.GuestRsp or VmcsField.GuestRip or VmcsField.GuestRflags
+                or VmcsField.GuestRsp or VmcsField.GuestRip or VmcsField.GuestRflags or VmcsField.GuestPendingDebug
                 or VmcsField.GuestSysenterCs or VmcsField.GuestSysenterEsp or VmcsField.GuestSysenterEip;
         }
 

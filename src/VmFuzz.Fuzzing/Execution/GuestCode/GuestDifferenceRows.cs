@@ -45,7 +45,7 @@ internal static class GuestDifferenceRows
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.TwoNmis || p.RightMonitor.TwoNmis),
         },
-        new("nmi-behind-sti", "an NMI that comes in the shadow of STI waits for the interrupt window, the nearest that KVM asks for, or for a pass that comes before it")
+        new("nmi-behind-sti", "an NMI that comes in the shadow of STI waits for the interrupt window, the nearest that KVM asks for, or for any other pass")
         {
             Voids = static p => p.LeftMonitor.NmiBehindSti || p.RightMonitor.NmiBehindSti,
         },
@@ -76,7 +76,7 @@ internal static class GuestDifferenceRows
         {
             Field = $"pdpte{i}", Allows = static (p, _, _) => !PaePaging(p.Left),
         }),
-        .. ImmutableArray.Create("rip", "retired", "clock", "interruptibility", "rsi", "rcx").Select(static name =>
+        .. ImmutableArray.Create("rip", "retired", "clock", "interruptibility", "pending-debug", "rsi", "rcx").Select(static name =>
             new GuestDifferenceRow("last-out", "the OUT or OUTS that ends a run is completed when userspace enters again, which it does not")
             {
                 Field = name, Allows = LastOut,

@@ -48,7 +48,7 @@ public sealed class InvariantMonitor : IMachineObserver
         Broken = null;
         Array.Clear(_held);
         _exits = 0;
-        _view.Entered = false;
+        _view.Begin();
     }
 
     /// <summary>How often each row held since <see cref="Begin"/>, and all others of its moment with it.</summary>
@@ -58,7 +58,7 @@ public sealed class InvariantMonitor : IMachineObserver
     /// <inheritdoc/>
     public void OnEntry(Vcpu vcpu, in EntryRecord entry)
     {
-        _view.Entry = entry;
+        _view.Take(entry);
         Look(InvariantMoment.Entry);
         _view.Entered = true;
         _next?.OnEntry(vcpu, entry);
@@ -68,6 +68,7 @@ public sealed class InvariantMonitor : IMachineObserver
     public void OnExit(Vcpu vcpu, in VmExit exit, ulong rip)
     {
         _exits++;
+        _view.See(exit);
         _next?.OnExit(vcpu, exit, rip);
     }
 

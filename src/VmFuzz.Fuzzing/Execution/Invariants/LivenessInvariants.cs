@@ -36,6 +36,21 @@ internal static class LivenessInvariants
         new("liveness.requests", OracleKind.Liveness, InvariantMoment.Entry, "no request is left behind by an entry", "vcpu_enter_guest: the last look at requests", static v =>
             v.Vcpu.Requests == 0 || KickPending(v) ? null : $"requests 0x{v.Vcpu.Requests:x} wait and nothing brings the VCPU back to them"),
         new("liveness.vectoring", OracleKind.Liveness, InvariantMoment.Handling, "an event whose delivery an exit interrupted is queued again, as it was", "vmx_complete_interrupts", Vectoring),
+        new("liveness.failed-entry", OracleKind.Liveness, InvariantMoment.Userspace, "the event of an entry that failed is queued again", "vmx_cancel_injection", static v =>
+            !v.EntryFailed || v.Vcpu.KvmRun.ExitReason != KvmExitReason.FailEntry || !v.Entry.Injected.Valid || IsQueued(v, v.Entry.Injected, v.Entry.ErrorCode)
+                ? null : $"{Name(v.Entry.Injected)} was to be injected by an entry that failed and is lost"),
+        new("liveness.nmi-unblocked", OracleKind.Liveness, InvariantMoment.Handled, "NMIs that an IRET unblocked before it faulted are blocked until it is repeated", "SDM: NMI unblocking due to IRET", static v =>
+        {
+            bool unblocked = v.Exit.Basic switch
+            {
+                ExitReason.EptViolation => (v.Exit.Qualification & EptViolationQualification.NmiUnblockingBit) != 0,
+                ExitReason.ExceptionOrNmi => v.Exit.InterruptionInfo.NmiUnblocking && v.Exit.InterruptionInfo.Vector != Vector.Df,
+                _ => false,
+            };
+            bool repeated = v.Vcpu.Rip == v.Rip && v.Outcome.Verdict == ExitVerdict.Resume;
+            return !unblocked || !repeated || v.Exit.IdtVectoringInfo.Valid || (v.Vmcs[VmcsField.GuestInterruptibility] & InterruptibilityState.BlockingByNmi) != 0
+                ? null : "NMIs are open while the IRET that ends their handler is still to come";
+        }),
         new("liveness.doubled", OracleKind.Liveness, InvariantMoment.Handling, "an event that was delivered is not queued any more", "vmx_complete_interrupts", static v =>
         {
             PendingEvents events = v.Vcpu.Events;
@@ -58,20 +73,19 @@ internal static class LivenessInvariants
     private static string? Vectoring(RunView v)
     {
         InterruptionInfo info = v.Exit.IdtVectoringInfo;
-        if (!info.Valid)
-        {
-            return null;
-        }
+        return !info.Valid || IsQueued(v, info, v.Exit.IdtVectoringError) ? null : $"the delivery of {Name(info)} was interrupted and it is not queued again as it was";
+    }
 
+    private static bool IsQueued(RunView v, InterruptionInfo info, uint errorCode)
+    {
         PendingEvents events = v.Vcpu.Events;
-        bool queued = info.Type switch
+        return info.Type switch
         {
             InterruptionType.Nmi => events.NmiInjected,
             InterruptionType.ExternalInterrupt or InterruptionType.SoftwareInterrupt => events.Interrupt.Pending && events.Interrupt.Vector == info.Vector,
             _ => events.Exception.Pending && events.Exception.Vector == info.Vector
-                && events.Exception.HasErrorCode == info.ErrorCodeValid && (!info.ErrorCodeValid || events.Exception.ErrorCode == v.Exit.IdtVectoringError),
+                && events.Exception.HasErrorCode == info.ErrorCodeValid && (!info.ErrorCodeValid || events.Exception.ErrorCode == errorCode),
         };
-        return queued ? null : $"the delivery of {Name(info)} was interrupted and it is not queued again as it was";
     }
 
     private static bool Windows(RunView v) =>

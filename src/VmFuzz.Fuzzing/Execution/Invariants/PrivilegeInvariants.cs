@@ -10,6 +10,9 @@ internal static class PrivilegeInvariants
     private static readonly ImmutableArray<VmcsField> CanonicalFields =
         [VmcsField.GuestSysenterEsp, VmcsField.GuestSysenterEip, VmcsField.GuestFsBase, VmcsField.GuestGsBase, VmcsField.GuestGdtrBase, VmcsField.GuestIdtrBase];
 
+    // KVM_EPERM, whatever the number.
+    private const long NotPermitted = -1;
+
     public static readonly ImmutableArray<Invariant> Rows =
     [
         new("privilege.system-registers", OracleKind.Privilege, InvariantMoment.Handled, "an instruction at CPL 1 to 3 changes no system register", "SDM: Privileged Instructions", static v =>
@@ -40,21 +43,35 @@ internal static class PrivilegeInvariants
 
             foreach (VmcsField field in CanonicalFields)
             {
-                ulong value = v.Vmcs[field];
-                if ((ulong)((long)(value << 16) >> 16) != value)
+                if (!IsCanonical(v.Vmcs[field]))
                 {
-                    return $"{field} is 0x{value:x}";
+                    return $"{field} is 0x{v.Vmcs[field]:x}";
                 }
             }
 
-            return null;
+            (ulong lstar, ulong cstar, ulong gs) = v.Vcpu.Vmx.AddressMsrs;
+            return IsCanonical(lstar) && IsCanonical(cstar) && IsCanonical(gs) ? null : $"LSTAR is 0x{lstar:x}, CSTAR 0x{cstar:x}, KERNEL_GS_BASE 0x{gs:x}";
         }),
+        new("privilege.hypercall", OracleKind.Privilege, InvariantMoment.Handled, "a hypercall at CPL 1 to 3 is refused", "kvm_emulate_hypercall", static v =>
+        {
+            if (v.Cpl == 0 || !v.Retires || v.Exit.Basic != ExitReason.Vmcall)
+            {
+                return null;
+            }
+
+            long result = v.Code64 ? (long)v.Vcpu.Rax : (int)v.Vcpu.Rax;
+            return result == NotPermitted ? null : $"hypercall 0x{v.Gpr(Gpr.Rax):x} at CPL {v.Cpl} answered {result}";
+        }),
+        new("privilege.mode", OracleKind.Privilege, InvariantMoment.Handled, "a completed instruction of 64-bit code is followed by 64-bit code", "SDM: Switching Out of IA-32e Mode Operation", static v =>
+            !v.Retires || !v.Code64 || v.Vcpu.Vmx.Code64 ? null : "64-bit code was left without a far transfer"),
         new("privilege.xcr0", OracleKind.Privilege, InvariantMoment.Handled, "XCR0 holds only combinations that XSETBV accepts", "SDM: XSETBV", static v =>
         {
             ulong xcr0 = v.Vcpu.Vmx.Xcr0;
             return (xcr0 & 1) != 0 && (xcr0 & 6) != 4 ? null : $"XCR0 is 0x{xcr0:x}";
         }),
     ];
+
+    private static bool IsCanonical(ulong value) => (ulong)((long)(value << 16) >> 16) == value;
 
     private static bool IsSystem(VmcsField field) => field is
         VmcsField.GuestCr0 or VmcsField.GuestCr3 or VmcsField.GuestCr4 or VmcsField.GuestDr7 or VmcsField.GuestEfer or VmcsField.GuestPat

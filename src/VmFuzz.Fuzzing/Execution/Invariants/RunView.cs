@@ -9,6 +9,11 @@ public sealed class RunView
 {
     private readonly ulong[] _gprs = new ulong[16];
     private readonly ulong[] _guestArea = new ulong[Vmcs.GuestAreaWords];
+    private ulong _emulated;
+    private ulong _exitsBefore;
+    private ulong _exitsAtEntry;
+    private long _owedBefore;
+    private long _handedOver;
 
     internal RunView(Vcpu vcpu)
     {
@@ -32,19 +37,37 @@ public sealed class RunView
     public ExitOutcome Outcome { get; internal set; }
 
     /// <summary>The entry that is about to happen or happened last.</summary>
-    public EntryRecord Entry { get; internal set; }
+    public EntryRecord Entry { get; private set; }
 
     /// <summary>Whether an entry happened in this run.</summary>
     public bool Entered { get; internal set; }
 
+    /// <summary>Whether the last entry of this run failed, by what the processor says.</summary>
+    public bool EntryFailed => Entered && (ExitsMade == _exitsAtEntry || Vcpu.Vmx.Unit.LastExit.IsEntryFailure);
+
     /// <summary>Whether the handler completed the instruction.</summary>
     public bool Retires => Outcome.Verdict is ExitVerdict.RetireInstruction or ExitVerdict.RetireToUserspace;
+
+    /// <summary>Whether the handler completed an instruction by emulating it.</summary>
+    public bool Emulates => !Retires && (Row.Writes & ExitWrites.Memory) != 0 && Vcpu.Stats.Emulated != _emulated;
+
+    /// <summary>Exits seen in this run.</summary>
+    public ulong Exits { get; private set; }
+
+    /// <summary>Exits of the processor in this run.</summary>
+    public ulong ExitsMade => Vcpu.Vmx.Unit.Exits - _exitsBefore;
+
+    /// <summary>Vectors of the host that its interrupt controller and exits handed over in this run, less those that ran.</summary>
+    public long VectorsOwed => Vcpu.Host.VectorsOwed - _owedBefore + _handedOver;
 
     /// <summary>RIP before the handler.</summary>
     public ulong Rip { get; private set; }
 
     /// <summary>RFLAGS before the handler.</summary>
     public ulong RFlags { get; private set; }
+
+    /// <summary>Interruptibility state before the handler.</summary>
+    public ulong Interruptibility { get; private set; }
 
     /// <summary>CPL before the handler.</summary>
     public int Cpl { get; private set; }
@@ -85,6 +108,34 @@ public sealed class RunView
     /// <summary>A word of the guest-state area before the handler.</summary>
     public ulong Before(int word) => _guestArea[word];
 
+    /// <summary>A run begins.</summary>
+    internal void Begin()
+    {
+        Entered = false;
+        Exits = 0;
+        _exitsBefore = Vcpu.Vmx.Unit.Exits;
+        _owedBefore = Vcpu.Host.VectorsOwed;
+        _handedOver = 0;
+    }
+
+    /// <summary>An entry is about to happen.</summary>
+    internal void Take(in EntryRecord entry)
+    {
+        Entry = entry;
+        _exitsAtEntry = ExitsMade;
+    }
+
+    /// <summary>An exit was seen.</summary>
+    internal void See(in VmExit exit)
+    {
+        Exits++;
+        InterruptionInfo info = exit.InterruptionInfo;
+        bool machineCheck = exit.IsEntryFailure && exit.Basic == ExitReason.EntryFailureMachineCheck;
+        bool exception = exit.Reason == (uint)ExitReason.ExceptionOrNmi && info.Valid
+            && (info.Type == InterruptionType.Nmi || (info.Type == InterruptionType.HardwareException && info.Vector == Vector.Mc));
+        _handedOver += machineCheck || exception ? 1 : 0;
+    }
+
     internal void Take(ExitRow row, in VmExit exit)
     {
         Vcpu vcpu = Vcpu;
@@ -93,6 +144,8 @@ public sealed class RunView
         Exit = exit;
         Rip = vmx.Rip;
         RFlags = vmx.RFlags;
+        Interruptibility = Vmcs[VmcsField.GuestInterruptibility];
+        _emulated = vcpu.Stats.Emulated;
         Cpl = vmx.Cpl;
         Code64 = vmx.Code64;
         Retired = vcpu.Processor.Retired;
