@@ -135,7 +135,8 @@ public static partial class Generators
 
     private static ImmutableArray<byte> Damaged(ReadOnlySpan<byte> bytes, SplitMix random, int size)
     {
-        switch (random.Below(4))
+        byte[] changed = bytes.ToArray();
+        switch (random.Below(5))
         {
             case 0:
                 return Noise(random, size);
@@ -143,8 +144,12 @@ public static partial class Generators
                 return [.. bytes[..(int)random.Below((ulong)bytes.Length + 1)]];
             case 2:
                 return [.. bytes, .. Noise(random, size)];
+            case 3:
+                // The same items twice.
+                int length = (int)random.Below((ulong)Math.Min(bytes.Length, 24));
+                int from = (int)random.Below((ulong)(bytes.Length - length) + 1);
+                return [.. bytes[..(from + length)], .. bytes[from..]];
             default:
-                byte[] changed = bytes.ToArray();
                 for (ulong i = 1 + random.Below(4); i > 0; i--)
                 {
                     changed[random.Below((ulong)changed.Length)] = (byte)random.Next();
