@@ -3,9 +3,10 @@ using System.Collections.Immutable;
 namespace VmFuzz.Fuzzing;
 
 /// <summary>Steps by which an exit becomes simpler, each tried alone.</summary>
-internal static class ExitSimplifications
+public static class ExitSimplifications
 {
-    public static readonly ImmutableArray<Func<MadeExit, MadeExit>> All =
+    /// <summary>The steps. One that has nothing to do gives an equal exit.</summary>
+    public static ImmutableArray<Func<MadeExit, MadeExit>> All { get; } =
     [
         static e => e with { Registers = [] },
         static e => e with { GuestState = [] },

@@ -9,12 +9,16 @@ using VmFuzz.Trace;
 
 namespace VmFuzz.Properties.Tests;
 
-/// <summary>The seed of this run: pinned, or from VMFUZZ_SEED.</summary>
+/// <summary>The seed of this run: pinned, or from VMFUZZ_SEED; VMFUZZ_LONG=1 takes ten times as many cases.</summary>
 internal static class Seeds
 {
+    private const int LongTimes = 10;
+
     public static PropertySeed Current { get; } = PropertySeed.Parse(Environment.GetEnvironmentVariable("VMFUZZ_SEED"));
 
-    public static void Check<T>(Arbitrary<T> cases, int count, Action<T> property) => PropertyCheck.Run(cases, Current, count, property);
+    private static int Times { get; } = Environment.GetEnvironmentVariable("VMFUZZ_LONG") == "1" ? LongTimes : 1;
+
+    public static void Check<T>(Arbitrary<T> cases, int count, Action<T> property) => PropertyCheck.Run(cases, Current, count * Times, property);
 }
 
 /// <summary>A program on an accelerator with a schedule.</summary>

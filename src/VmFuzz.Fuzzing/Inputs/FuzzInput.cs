@@ -1,3 +1,4 @@
+using System.Globalization;
 using VmFuzz.Machines;
 using VmFuzz.Vmx;
 
@@ -163,4 +164,12 @@ public sealed class FuzzInput
 
     /// <summary>Brings sections into the form that is written. Doing it twice changes nothing.</summary>
     public void Normalise(FuzzSections sections = FuzzSections.All) => Canonical.Apply(this, sections);
+
+    /// <summary>What it holds, in words.</summary>
+    public override string ToString()
+    {
+        using var text = new StringWriter(CultureInfo.InvariantCulture);
+        InputText.Write(text, InputText.Describe(this));
+        return $"{InputText.NameOf(Target)}, {Mode}{(AllCapabilities ? ", all capabilities" : "")}\n{text}";
+    }
 }

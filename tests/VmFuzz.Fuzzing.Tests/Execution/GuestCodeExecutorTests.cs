@@ -35,6 +35,21 @@ public sealed class GuestCodeExecutorTests
     }
 
     [Fact]
+    public void Run_ThatFailsBehindAnIoExit_ShowsNothingOfTheRunBefore()
+    {
+        // CPUID, and the host has no memory at the next look of the run path.
+        FuzzInput fails = Program(FlatMode.Long64, "0FA20FA2F4");
+        fails.Events.Add(new(0, InputPoint.Reschedule, InputKind.AllocationFailure, 0));
+        fails.Normalise();
+        using var fresh = new GuestCodeExecutor(MachineVariants.None);
+        fresh.Run(fails);
+        using var used = new GuestCodeExecutor(MachineVariants.None);
+        used.Run(Program(FlatMode.Long64, "E471F4"));
+        used.Run(fails);
+        Assert.Equal(fresh.Features.Touched.ToArray(), used.Features.Touched.ToArray());
+    }
+
+    [Fact]
     public void Run_WithCodeSelectorOfLevel3_StartsAtCpl3()
     {
         using var executor = new GuestCodeExecutor(MachineVariants.None);
