@@ -100,7 +100,7 @@ public sealed class CampaignProperties
 
         public Violation? RunDeep(FuzzInput input) => inner.RunDeep(input);
 
-        public Violation? Record(FuzzInput input, string path) => inner.Record(input, path);
+        public Violation? Record(FuzzInput input, string path, FuzzOrigin origin) => inner.Record(input, path, origin);
 
         public void Dispose()
         {
