@@ -27,11 +27,11 @@ public sealed class InvariantProperties
         Seeds.Check(Case.All(AtomTraits.All, interrupts: true, tail: 20, Generators.Schedules(300), Accelerator.Kvm), 200, c =>
         {
             using Machine machine = Run.Machine(c);
-            var monitor = new InvariantMonitor(machine, table, new FeatureMap());
+            var monitor = new InvariantMonitor(machine, table);
             machine.Observe(monitor);
             monitor.Begin();
             machine.Run();
-            Assert.Null(monitor.Violation);
+            Assert.Null(monitor.Broken);
         });
         Assert.Empty(table.Rows.Select(static r => r.Id).Except(looked, StringComparer.Ordinal));
     }
