@@ -53,6 +53,8 @@ public enum ComponentId : ushort
     LocalApic = 26,
     /// <summary>IO APIC.</summary>
     IoApic = 27,
+    /// <summary>The first number for users' own devices; all above are theirs too.</summary>
+    User = 0x8000,
 }
 
 /// <summary>

@@ -105,12 +105,15 @@ public sealed class ExitTable
     public ImmutableArray<ExitRow> Rows => _rows;
 
     /// <summary>A table in which the handler of a reason is replaced or added.</summary>
-    public ExitTable With(ExitReason reason, ExitHandler handler)
+    /// <param name="reason">The reason.</param>
+    /// <param name="handler">The handler.</param>
+    /// <param name="writes">What it may write; null for what the replaced one may, and anything when there was none.</param>
+    public ExitTable With(ExitReason reason, ExitHandler handler, ExitWrites? writes = null)
     {
         ExitRow? old = Find((ushort)reason);
         ExitRow row = old is null
-            ? new ExitRow("user." + (int)reason, reason, handler, (ExitWrites)0x3F, "S80", "a user's handler")
-            : old with { Handler = handler };
+            ? new ExitRow("user." + (int)reason, reason, handler, writes ?? (ExitWrites)0x3F, "S80", "a user's handler")
+            : old with { Handler = handler, Writes = writes ?? old.Writes };
         return new(old is null ? _rows.Add(row) : _rows.Replace(old, row));
     }
 

@@ -124,6 +124,34 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         return machine;
     }
 
+    /// <summary>
+    /// Makes a device of a user's own part of the machine, in <see cref="MachineVariants.Prepare"/>: its state is reset,
+    /// saved, restored and digested as that of all devices. The caller puts it on the <see cref="Bus"/>.
+    /// </summary>
+    /// <param name="device">The device; its component's number is <see cref="ComponentId.User"/> or above.</param>
+    /// <exception cref="ArgumentException">The number is not a user's, or is taken.</exception>
+    /// <exception cref="InvalidOperationException">The machine is complete.</exception>
+    public void AddDevice(Device device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        if (_start is not null)
+        {
+            throw new InvalidOperationException("Devices are added while a machine is prepared.");
+        }
+
+        if (device.Component < ComponentId.User || _components.Exists(other => other.Component == device.Component))
+        {
+            throw new ArgumentException($"Component number 0x{(ushort)device.Component:x} is not a user's, or is taken.", nameof(device));
+        }
+
+        // The event queue's image is restored behind all devices.
+        _components.Insert(_components.IndexOf(Clock.Events), device);
+        if (device is IEventTarget target)
+        {
+            Clock.Events.Register(target);
+        }
+    }
+
     /// <summary>Watches the run from now on.</summary>
     public void Observe(IMachineObserver? observer)
     {

@@ -36,6 +36,7 @@ internal sealed record Layer(string Name, ImmutableArray<string> Projects, Immut
         new("VmFuzz.Fuzz.Common", ["VmFuzz.Fuzzing", "VmFuzz.Coverage"], [], Ambient: true),
         new("VmFuzz.Fuzz.Afl", ["VmFuzz.Fuzz.Common", "VmFuzz.Coverage"], [], Ambient: true),
         new("VmFuzz.Fuzz.LibFuzzer", ["VmFuzz.Fuzz.Common", "VmFuzz.Fuzzing"], ["System.IO.Hashing"], Ambient: true),
+        new("VmFuzz.Fuzz.SampleHandlers", ["VmFuzz.Fuzzing", "VmFuzz.Replay", .. Replay], []),
     ];
 
     /// <summary>Assemblies beside the product that the laws hold for too: plug-ins that stand for a user's.</summary>

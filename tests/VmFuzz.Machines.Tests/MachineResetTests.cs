@@ -118,15 +118,4 @@ public sealed class MachineResetTests
         machine.Clock.Events.Save(image);
         return image;
     }
-
-    private sealed class NoInputs : IInputSource
-    {
-        public ulong NextDue(int vcpu, ulong retired) => ulong.MaxValue;
-
-        public bool TryTake(InputPoint point, in Position at, out Input input)
-        {
-            input = default;
-            return false;
-        }
-    }
 }

@@ -168,15 +168,4 @@ public sealed class MachineTests
     };
 
     private static Machine Make(byte[] code, Accelerator accelerator) => Machine.Create(Options(code, accelerator), new NoInputs());
-
-    private sealed class NoInputs : IInputSource
-    {
-        public ulong NextDue(int vcpu, ulong retired) => ulong.MaxValue;
-
-        public bool TryTake(InputPoint point, in Position at, out Input input)
-        {
-            input = default;
-            return false;
-        }
-    }
 }
