@@ -14,7 +14,7 @@ public class GuestTriggerTests
     private static readonly ImmutableArray<(string Id, string Oracle, FuzzInput Input)> Triggers =
     [
         ("CVE-2009-3722", "equivalence.bare", Guest(static c => { ToUser(c); c.mov(rax, dr7); })),
-        ("CVE-2014-3610", "equivalence.bare", Guest(static c =>
+        ("CVE-2014-3610", "privilege.canonical", Guest(static c =>
         {
             c.mov(ecx, 0xC000_0082);
             c.mov(edx, 0x8000_0000);
@@ -26,9 +26,9 @@ public class GuestTriggerTests
         ("CVE-2014-3646", "guest-kill.unknown-exit", Guest(static c => c.invvpid(rax, __xmmword_ptr[rsp]))),
         ("e3c7cb6ad719", "guest-kill.unknown-exit", Guest(static c => c.vmxoff())),
         ("CVE-2016-3713", "crash.exception", Guest(static c => { c.mov(ecx, 0x2F8); c.rdmsr(); })),
-        ("fd2a445a94d2", "equivalence.bare", Guest(static c => c.int1())),
+        ("fd2a445a94d2", "retire.software-event", Guest(static c => c.int1())),
         ("b9bed78e2fa9", "guest-kill.entry-failure", Guest(static c => { c.sti(); c.nop(); }, (ProcessorFlags, 0x102))),
-        ("777ab82d7ce0", "equivalence.bare", Guest(static c => { c.mov(rax, cr0); c.btr(rax, 31); c.mov(cr0, rax); })),
+        ("777ab82d7ce0", "privilege.mode", Guest(static c => { c.mov(rax, cr0); c.btr(rax, 31); c.mov(cr0, rax); })),
         ("bb663c7ada38", "equivalence.bare", Guest(static c => { c.mov(__byte_ptr[rbx], al); c.int1(); }, ((ushort)Gpr.Rbx, 0xD000_0000))),
         ("6affcbedcac7", "retire.single-step", Guest(static c => c.cpuid(), (ProcessorFlags, 0x102))),
         ("CVE-2014-7842", "guest-kill.internal-error", Guest(static c => { ToUser(c); c.fnstcw(__word_ptr[rbx]); }, ((ushort)Gpr.Rbx, 0x10_0000))),
@@ -60,14 +60,6 @@ public class GuestTriggerTests
     {
         FuzzInput input = new() { Target = FuzzTarget.GuestCode };
         input.Code.AddRange(TestVm.Assemble(64, c => { code(c); Pad(c); }, FuzzLayout.Code));
-        input.Registers.AddRange(registers.Select(static r => new RegisterOverride(r.Register, r.Value)));
-        return input;
-    }
-
-    private static FuzzInput Narrow(Action<Assembler> code, params (ushort Register, ulong Value)[] registers)
-    {
-        FuzzInput input = new() { Target = FuzzTarget.GuestCode, Mode = FlatMode.Protected32 };
-        input.Code.AddRange(TestVm.Assemble(32, code, FuzzLayout.Code));
         input.Registers.AddRange(registers.Select(static r => new RegisterOverride(r.Register, r.Value)));
         return input;
     }

@@ -17,8 +17,32 @@ public class TriggerTests
 
     private static readonly VmExit Mmio = new((uint)ExitReason.EptMisconfiguration, GuestPhysical: 0xD000_0000);
 
+    private static readonly VmExit Violation = new((uint)ExitReason.EptViolation, EptViolationQualification.ReadBit, GuestPhysical: 0x5000);
+
+    private static readonly VmExit Vmfail = new(VmExit.EntryFailureBit);
+
     private static readonly ImmutableArray<(string Id, string Oracle, FuzzInput Input)> Triggers =
     [
+        ("CVE-2009-3290", "privilege.hypercall", Made(Exit(ExitReason.Vmcall, 3), User64)),
+        ("CVE-2014-3610", "privilege.canonical", Made(Exit(ExitReason.Wrmsr, 2), [], (Gpr.Rcx, Msr.Lstar), (Gpr.Rdx, 0x8000_0000))),
+        ("CVE-2018-1087", "retire.event", Made(Debug(InterruptionType.HardwareException, 3))),
+        ("fd2a445a94d2", "retire.software-event", Made(Debug(InterruptionType.PrivilegedSoftwareException, 1))),
+        ("b9bed78e2fa9", "guest-kill.entry-failure", Made(
+            Debug(InterruptionType.HardwareException, 0, PendingDebugExceptions.Bs),
+            [new(VmcsField.GuestRflags, 0x302), new(VmcsField.GuestInterruptibility, 1), new(VmcsField.GuestPendingDebug, PendingDebugExceptions.Bs)])),
+        ("777ab82d7ce0", "privilege.mode", Made(Exit(ExitReason.ControlRegisterAccess, 3), [], (Gpr.Rax, 0x31))),
+        ("bb663c7ada38", "retire.emulated-rf", Coded([0x89, 0xC8], Made(Mmio))),
+        ("310b5d306c1a", "retire.emulated-shadow", Coded([0x89, 0xC8], Made(Mmio, [new(VmcsField.GuestRflags, 0x202), new(VmcsField.GuestInterruptibility, 1)]))),
+        ("0be9c7a89f75", "liveness.nmi-unblocked", WithNmi(
+            Made(Violation with { Qualification = EptViolationQualification.ReadBit | EptViolationQualification.NmiUnblockingBit }))),
+        ("S75", "liveness.vectoring", Made(Violation with
+        {
+            IdtVectoringInfo = new InterruptionInfo(InterruptionType.PrivilegedSoftwareException, Vector.Db), InstructionLength = 1,
+        })),
+        ("4f350c6dbcb9", "liveness.failed-entry", Then(Vmfail, Made(Exit(ExitReason.Vmxoff, 3)))),
+        ("S52", "ledger.host-vectors", Then(Vmfail, Made(
+            new VmExit((uint)ExitReason.ExternalInterrupt, InterruptionInfo: new InterruptionInfo(InterruptionType.ExternalInterrupt, 0x55))))),
+        ("48ae0fb49b2e", "ledger.host-vectors", Made(new VmExit(VmExit.EntryFailureBit | (uint)ExitReason.EntryFailureMachineCheck))),
         ("CVE-2009-3722", "privilege.system-registers", Made(Exit(ExitReason.MovDr, 3, 7), User64, (Gpr.Rax, 0x401))),
         ("CVE-2014-3645", "guest-kill.unknown-exit", Made(Exit(ExitReason.Invept, 5))),
         ("CVE-2014-3646", "guest-kill.unknown-exit", Made(Exit(ExitReason.Invvpid, 5))),
@@ -69,9 +93,18 @@ public class TriggerTests
         return input;
     }
 
-    private static FuzzInput Narrow(FuzzInput input)
+    private static VmExit Debug(InterruptionType type, uint length, ulong qualification = 0) =>
+        new((uint)ExitReason.ExceptionOrNmi, qualification, InterruptionInfo: new InterruptionInfo(type, Vector.Db), InstructionLength: length);
+
+    private static FuzzInput Then(VmExit exit, FuzzInput input)
     {
-        input.Mode = FlatMode.Protected32;
+        input.Exits.Add(new MadeExit(exit));
+        return input;
+    }
+
+    private static FuzzInput WithNmi(FuzzInput input)
+    {
+        input.Events.Add(new ScheduledEvent(0, InputPoint.AfterRequests, InputKind.Nmi, 0));
         return input;
     }
 }

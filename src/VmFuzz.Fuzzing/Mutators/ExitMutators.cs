@@ -7,7 +7,7 @@ namespace VmFuzz.Fuzzing;
 /// <summary>Mutators of the sequence of made exits.</summary>
 internal static class ExitMutators
 {
-    // Reasons that a guest's instructions can cause.
+    // Reasons of exits that can be made.
     private static readonly ImmutableArray<ExitReason> Playable = FuzzTables.Reasons.RemoveAll(static r => ExitWay.Find(r) is null);
 
     public static readonly ImmutableArray<Mutator> Rows =

@@ -22,7 +22,7 @@ internal static class RunPathBugs
             Commits + "4f350c6dbcb90", FuzzTarget.ExitHandlers, 2, Seed("S71")),
         new("S52", "a host vector runs twice after a failed entry",
             "Whether the exit reason is fresh was not asked: after a failed entry the vector of an earlier external-interrupt exit ran again.",
-            "run-path.tsv, row S52", FuzzTarget.GuestCode, 2, Seed("S52")),
+            "run-path.tsv, row S52", FuzzTarget.ExitHandlers, 2, Seed("S52")),
         new("48ae0fb49b2e", "a machine check during entry is not handled",
             "The exit reason was compared with the machine-check reason including the bit that says that the entry failed, so that it never matched and the host's handler was not called.",
             Commits + "48ae0fb49b2e8", FuzzTarget.ExitHandlers, 1, Seed("S96")),

@@ -26,6 +26,8 @@ public sealed class GuestCodeRegressionTests
     [InlineData("MMIO across the end of canonical addresses", "830002039207cf00007fffffffffff04c402666d")]
     [InlineData("running on past 64 KiB does not wrap", "840002010004c40c6ee4110fa26d6d0f49c7ff6e0792ce40000001cf0200000000000000")]
     [InlineData("reads of MMIO that fault half way", "830002039205cffffffffbffffffff04c461ff0bcdf60f96000f20e00203920bcdf68904c4156646e5f1640f04c4156646e5f1250f0613000791cf6d4be5caf2480faef3ec68f68904c4046bfaf907f3470f01c63bccf7ac91ea240f06130007480f3591cf6de70109db6fdbf0a2734be5caec")]
+    [InlineData("a single step over the OUT that ends the run", "830002039211cd015804c402e6f4")]
+    [InlineData("an NMI behind STI, with passes in between", "840002010004c40fbaea1bfb0fc7b2889b66f70fa2e671069402010200")]
     public void RunDeep_OfAnOldFinding_IsFine(string what, string bytes)
     {
         FuzzInput input = new();

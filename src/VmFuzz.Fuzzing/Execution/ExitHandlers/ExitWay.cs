@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
+using VmFuzz.Kvm;
 using VmFuzz.Vmx;
 
 namespace VmFuzz.Fuzzing;
@@ -23,11 +24,13 @@ internal sealed record ExitWay(ExitReason Reason, int Shortest, bool CplZeroOnly
 {
     private const int LongestInstruction = 15;
     private const int Reasons = 80;
+    private const byte FirstExternalVector = 0x20;
     private const ulong EptAccess = 7;
 
     private static readonly ImmutableArray<ExitWay> Rows =
     [
         new(ExitReason.ExceptionOrNmi, 0, false, Exception),
+        new(ExitReason.ExternalInterrupt, 0, false, ExternalInterrupt),
         new(ExitReason.TripleFault, 0, false, static (unit, in _) => Take(unit, unit.TripleFault())),
         new(ExitReason.TaskSwitch, 2, false, static (unit, in e) => Protected(unit) && Take(unit, unit.TaskSwitch(
             (ushort)e.Qualification, (int)((e.Qualification >> 30) & 3), null, Length(e, 2)))),
@@ -78,7 +81,7 @@ internal sealed record ExitWay(ExitReason Reason, int Shortest, bool CplZeroOnly
 
     private static readonly ImmutableArray<ExitWay?> ByReason = Index();
 
-    /// <summary>The way of a reason; null for one that no guest's instructions cause.</summary>
+    /// <summary>The way of a reason; null for one that is not made.</summary>
     public static ExitWay? Find(ExitReason reason) => (int)reason < Reasons ? ByReason[(int)reason] : null;
 
     private static ImmutableArray<ExitWay?> Index()
@@ -172,6 +175,18 @@ internal sealed record ExitWay(ExitReason Reason, int Shortest, bool CplZeroOnly
         // No instruction caused it, so its length is not defined.
         unit.TakeNotedExit(Math.Min(exit.InstructionLength, LongestInstruction));
         return true;
+    }
+
+    // A device of the host wants its processor.
+    private static bool ExternalInterrupt(VmxUnit unit, in VmExit exit)
+    {
+        if (unit.Processor.Interrupts is not HostCpu host)
+        {
+            return false;
+        }
+
+        host.RaiseVector(Math.Max(exit.InterruptionInfo.Vector, FirstExternalVector));
+        return Take(unit, unit.ExternalInterrupt(host));
     }
 
     private static bool ControlRegister(VmxUnit unit, in VmExit exit)

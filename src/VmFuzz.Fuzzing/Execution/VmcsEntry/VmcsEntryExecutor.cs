@@ -17,6 +17,9 @@ namespace VmFuzz.Fuzzing;
 /// </remarks>
 public sealed class VmcsEntryExecutor : IFuzzExecutor
 {
+    // DEBUGCTL.BTF: TF traps on branches only.
+    private const ulong BranchTrapFlag = 2;
+
     // Units by capabilities; those of other inputs than the two bases are made for one run.
     private readonly EntryRig?[] _bases = new EntryRig?[2];
     private readonly EntryChecks _checks;
@@ -130,6 +133,7 @@ public sealed class VmcsEntryExecutor : IFuzzExecutor
         EntryContext context = new(vmcs, rig.Unit.Capabilities, rig.Memory, rig.Unit.CurrentPointer, rig.Unit.Host);
         EntryCheck? expected = _checks.FirstFailure(context);
         vmcs.CopyGuestArea(_before);
+        ulong checkedDebugCtl = vmcs[VmcsField.GuestDebugCtl];
         var registers = EntryFacts.Of(rig.Processor);
         EntryOutcome outcome = rig.Unit.Enter(launch: true, out VmxResult failure);
         Features.Add(expected?.Id ?? "enters");
@@ -165,11 +169,11 @@ public sealed class VmcsEntryExecutor : IFuzzExecutor
             }
         }
 
-        return rig.Arrived ? AfterArrival(rig, context) : null;
+        return rig.Arrived ? AfterArrival(rig, context, checkedDebugCtl) : null;
     }
 
     // The guest left at its first instruction: what is saved is what was loaded, and can be entered again.
-    private Violation? AfterArrival(EntryRig rig, in EntryContext context)
+    private Violation? AfterArrival(EntryRig rig, in EntryContext context, ulong checkedDebugCtl)
     {
         Vmcs vmcs = rig.Unit.Current;
         if (!vmcs.Launched)
@@ -180,6 +184,12 @@ public sealed class VmcsEntryExecutor : IFuzzExecutor
         if ((vmcs[VmcsField.EntryInterruptionInfo] & InterruptionInfo.ValidBit) != 0)
         {
             return new Violation("frame.injection", "", "an exit left the valid bit of the entry's event");
+        }
+
+        // Without "load debug controls" the guest has the host's DEBUGCTL: its BTF, saved, may need another pending trap.
+        if (((vmcs[VmcsField.GuestDebugCtl] ^ checkedDebugCtl) & BranchTrapFlag) != 0)
+        {
+            return null;
         }
 
         if (_checks.FirstFailure(context) is { } failed)
