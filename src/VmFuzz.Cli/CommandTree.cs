@@ -32,6 +32,7 @@ internal static class CommandTree
         root.Add(Trace(host, help));
         root.Add(FuzzCommands.Fuzz(host, help));
         root.Add(FuzzCommands.Worker(host));
+        root.Add(FuzzCommands.CoverWorker(host));
         Command corpus = FuzzCommands.Corpus(host, help);
         corpus.Add(FindingCommands.Keep(host, help));
         root.Add(corpus);

@@ -305,7 +305,7 @@ public sealed class TriageTests : IDisposable
         Assert.True(Directory.Exists(Path.Combine(corpus.Root, file!)));
         Assert.True(input.SameAs(Samples.Rich(FuzzTarget.GuestCode)));
         KnownFinding known = Assert.Single(new FindingSink(Triage(Open(corpus.Root), Stable)).Known());
-        Assert.Equal(new KnownFinding(Broken.Key, file!, 12), known);
+        Assert.Equal(new KnownFinding(Broken.Key, file!, 12, Broken.Text), known);
         Assert.Equal("id:000000,sig:06,src:000003,time:3400,execs:12,op:code.insert", Assert.Single(corpus.Read(CorpusFolder.Crashes)).FileName);
     }
 

@@ -70,6 +70,11 @@ internal sealed class CampaignDirectory : IDisposable
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
+            if (!there)
+            {
+                Clear(root);
+            }
+
             held.Dispose();
             throw UserError.At($"the campaign cannot be written ({error.Message.ReplaceLineEndings(" ")})", shown, "choose another --out");
         }
@@ -86,29 +91,32 @@ internal sealed class CampaignDirectory : IDisposable
     /// <summary>Takes back a campaign that never began, so that another can begin in the same place.</summary>
     public void Withdraw()
     {
-        if (Resumed)
+        if (!Resumed)
         {
-            return;
+            Clear(Root);
         }
+    }
 
+    /// <inheritdoc/>
+    public void Dispose() => _lock.Dispose();
+
+    // What stands there of a campaign that never ran.
+    private static void Clear(string root)
+    {
         try
         {
-            System.IO.File.Delete(Path.Combine(Root, CampaignFile.Name));
-            foreach (string held in Directory.GetFiles(Root, LockName + "*"))
+            foreach (string file in Directory.GetFiles(root, LockName + "*").Concat(Directory.GetFiles(root, CampaignFile.Name + "*")))
             {
-                System.IO.File.Delete(held);
+                System.IO.File.Delete(file);
             }
 
-            Directory.Delete(Root);
+            Directory.Delete(root);
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
             // What is left says itself that it is there.
         }
     }
-
-    /// <inheritdoc/>
-    public void Dispose() => _lock.Dispose();
 
     private static bool HoldsSomething(string root, string shown)
     {

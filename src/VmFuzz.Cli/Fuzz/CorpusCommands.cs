@@ -57,8 +57,8 @@ internal static class CorpusCommands
     {
         IReadOnlyList<ReadInput> inputs = InputFolder.Distinct(InputFolder.Read(from, target.Kind, Warn(host)), new HashSet<string>(StringComparer.Ordinal));
         InputFolder.Make(output, mustBeEmpty: true);
-        IReadOnlyList<uint[]> reached = CoverRunner.Open(target, plugins).Run(inputs);
-        IReadOnlyList<int> kept = CoverSet.Smallest(reached, [.. inputs.Select(static i => i.Bytes.Length)]);
+        using var process = new CoverProcess(target, plugins, Warn(host));
+        IReadOnlyList<int> kept = CoverSet.Smallest([.. inputs.Select(process.Run)], [.. inputs.Select(static i => i.Bytes.Length)]);
         InputFolder.Write(output, kept.Select(i => inputs[i]));
         Report(host, json, "corpus min", output, inputs.Count, kept.Count, "kept; together they reach all that the whole reaches");
         return ExitStatus.Fine;
@@ -72,9 +72,9 @@ internal static class CorpusCommands
         IReadOnlyList<ReadInput> held = InputFolder.Read(output, target.Kind, Warn(host));
         var seen = new HashSet<string>(held.Select(static h => Convert.ToBase64String(h.Bytes)), StringComparer.Ordinal);
         IReadOnlyList<ReadInput> fresh = InputFolder.Distinct(inputs, seen);
-        CoverRunner runner = CoverRunner.Open(target, plugins);
-        var known = new HashSet<uint>(runner.Run(held).SelectMany(static r => r));
-        IReadOnlyList<uint[]> reached = [.. runner.Run(fresh).Select(r => r.Where(c => !known.Contains(c)).ToArray())];
+        using var process = new CoverProcess(target, plugins, Warn(host));
+        var known = new HashSet<uint>(held.SelectMany(process.Run));
+        IReadOnlyList<uint[]> reached = [.. fresh.Select(i => process.Run(i).Where(c => !known.Contains(c)).ToArray())];
         IReadOnlyList<int> kept = CoverSet.Smallest(reached, [.. fresh.Select(static i => i.Bytes.Length)]);
         InputFolder.Write(output, kept.Select(i => fresh[i]));
         Report(host, json, "corpus merge", output, inputs.Count, kept.Count, "added; the others reach nothing new");

@@ -26,8 +26,8 @@ internal sealed class CoverRunner
         return new CoverRunner(open(JsonSerializer.SerializeToUtf8Bytes(new Setup(what, loader.FirstProbe, loader.Cells))));
     }
 
-    /// <summary>What inputs reach.</summary>
-    public IReadOnlyList<uint[]> Run(IReadOnlyList<ReadInput> inputs) => [.. inputs.Select(i => Cells(_run(i.Bytes)))];
+    /// <summary>What an input reaches: numbers of cells, ascending, as little-endian words.</summary>
+    public byte[] Run(byte[] input) => _run(input);
 
     // Called among the instrumented assemblies, where only bytes arrive.
     private static Func<byte[], byte[]> OpenInside(byte[] setup)
@@ -70,17 +70,6 @@ internal sealed class CoverRunner
         foreach (ushort feature in executor.Features.Touched)
         {
             cells.Add((1U << 31) | feature);
-        }
-
-        return cells;
-    }
-
-    private static uint[] Cells(byte[] answer)
-    {
-        var cells = new uint[answer.Length / sizeof(uint)];
-        for (int i = 0; i < cells.Length; i++)
-        {
-            cells[i] = BinaryPrimitives.ReadUInt32LittleEndian(answer.AsSpan(i * sizeof(uint)));
         }
 
         return cells;

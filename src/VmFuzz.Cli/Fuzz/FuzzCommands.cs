@@ -10,6 +10,9 @@ internal static class FuzzCommands
     /// <summary>The command that a worker process runs; not for people.</summary>
     public const string WorkerName = "fuzz-worker";
 
+    /// <summary>The command that runs the inputs of <c>corpus min</c> and <c>corpus merge</c>; not for people.</summary>
+    public const string CoverWorkerName = "cover-worker";
+
     /// <summary><c>vmfuzz fuzz</c>.</summary>
     public static Command Fuzz(Host host, Dictionary<Command, string> help)
     {
@@ -43,6 +46,14 @@ internal static class FuzzCommands
     {
         var command = new Command(WorkerName, "A worker process of a campaign; started by 'vmfuzz fuzz'.") { Hidden = true };
         command.SetAction(_ => WorkerCommand.Execute(host));
+        return command;
+    }
+
+    /// <summary><c>vmfuzz cover-worker</c>.</summary>
+    public static Command CoverWorker(Host host)
+    {
+        var command = new Command(CoverWorkerName, "Runs inputs for 'vmfuzz corpus min' and 'merge'; started by them.") { Hidden = true };
+        command.SetAction(_ => CoverProcess.Serve(host));
         return command;
     }
 

@@ -52,7 +52,8 @@ internal static class FuzzReport
             writer.WriteLine($"    {Quantities.Plain(CommandOf(finding, view))}");
         }
 
-        writer.WriteLine($"  everything is in {Quantities.Plain(view.Directory)}; go on with: vmfuzz fuzz --resume --out {Shell(Quantities.Plain(view.Directory))}");
+        string kept = view.Unwritten == 0 ? "everything" : $"{Count(view.Unwritten, "file")} could not be written; the rest";
+        writer.WriteLine($"  {kept} is in {Quantities.Plain(view.Directory)}; go on with: vmfuzz fuzz --resume --out {Shell(Quantities.Plain(view.Directory))}");
     }
 
     private static void WriteJson(Utf8JsonWriter json, CampaignView view, int status)
@@ -67,6 +68,7 @@ internal static class FuzzReport
         json.WriteNumber("executionsTotal", view.Executions);
         json.WriteNumber("executionsPerSecond", view.Elapsed > 0 ? Math.Round(view.Fresh / view.Elapsed, 1) : 0);
         json.WriteNumber("corpus", view.Corpus);
+        json.WriteNumber("unwritten", view.Unwritten);
         json.WriteNumber("probesSeen", view.ProbesSeen);
         json.WriteNumber("probesTotal", view.ProbesTotal);
         json.WriteNumber("features", view.Features);

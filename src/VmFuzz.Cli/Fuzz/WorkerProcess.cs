@@ -51,7 +51,9 @@ internal sealed class WorkerProcess : IDisposable
     }
 
     /// <summary>How a worker of this very program is started.</summary>
-    public static ProcessStartInfo Recipe(int memoryMib)
+    /// <param name="memoryMib">Memory for its objects; 0 for no limit.</param>
+    /// <param name="command">What it runs.</param>
+    public static ProcessStartInfo Recipe(int memoryMib, string command = FuzzCommands.WorkerName)
     {
         string code = typeof(Program).Assembly.Location;
         string own = Environment.ProcessPath ?? "";
@@ -67,7 +69,7 @@ internal sealed class WorkerProcess : IDisposable
             start.ArgumentList.Add(code);
         }
 
-        start.ArgumentList.Add(FuzzCommands.WorkerName);
+        start.ArgumentList.Add(command);
         if (memoryMib > 0)
         {
             // An execution that wants without end fails inside, where it is caught, before the system has no memory left.
@@ -82,24 +84,28 @@ internal sealed class WorkerProcess : IDisposable
     /// <exception cref="UserError">The program cannot be started.</exception>
     public static WorkerProcess Start(ProcessStartInfo recipe, WorkerOrder order, BlockingCollection<WorkerNews> news)
     {
+        var worker = new WorkerProcess(Begin(recipe));
+        worker.Listen(news);
+        worker.Tell(order);
+        return worker;
+    }
+
+    /// <summary>Starts a process whose streams are all at hand.</summary>
+    /// <exception cref="UserError">The program cannot be started.</exception>
+    public static Process Begin(ProcessStartInfo recipe)
+    {
         recipe.UseShellExecute = false;
         recipe.RedirectStandardInput = true;
         recipe.RedirectStandardOutput = true;
         recipe.RedirectStandardError = true;
-        Process process;
         try
         {
-            process = Process.Start(recipe)!;
+            return Process.Start(recipe)!;
         }
         catch (Win32Exception error)
         {
             throw UserError.At($"a worker process cannot be started ({error.Message})", recipe.FileName, "check that this program may start processes");
         }
-
-        var worker = new WorkerProcess(process);
-        worker.Listen(news);
-        worker.Tell(order);
-        return worker;
     }
 
     /// <summary>Gives an order; one that does not arrive is no error, as the end of the process is told anyway.</summary>

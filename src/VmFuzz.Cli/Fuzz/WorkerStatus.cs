@@ -106,6 +106,9 @@ internal sealed record CampaignView
     /// <summary>Executions of all workers, of this run and those before.</summary>
     public ulong Executions => Sum(static s => s.Executions);
 
+    /// <summary>Files that could not be written.</summary>
+    public int Unwritten => Workers.Sum(static w => w.Status.Unwritten);
+
     /// <summary>Inputs in all queues.</summary>
     public ulong Corpus => Sum(static s => s.Corpus);
 

@@ -14,7 +14,7 @@ internal sealed class FindingBook
         {
             if (!_byKey.ContainsKey(known.Key))
             {
-                Enter(new BookedFinding { Key = known.Key, File = known.File, Execution = known.Execution });
+                Enter(new BookedFinding { Key = known.Key, File = known.File, Execution = known.Execution, Text = known.Text });
                 Known = known.Execution < EpochRecord.MostIndex ? Math.Max(Known, known.Execution + 1) : Known;
             }
         }

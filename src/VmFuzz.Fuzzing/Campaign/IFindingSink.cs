@@ -21,7 +21,8 @@ public sealed record FoundInput(
 /// <param name="Key">What findings are told apart by.</param>
 /// <param name="File">Where it is, relative to the campaign's directory.</param>
 /// <param name="Execution">Index of the execution that showed it first.</param>
-public sealed record KnownFinding(string Key, string File, ulong Execution);
+/// <param name="Text">One line for people; empty when the directory has none.</param>
+public sealed record KnownFinding(string Key, string File, ulong Execution, string Text = "");
 
 /// <summary>Takes the findings of a campaign.</summary>
 public interface IFindingSink

@@ -38,7 +38,7 @@ public sealed class FindingSink : IFindingSink
                 .Where(static e => e.Finding is not null)
                 .OrderBy(static e => e.Finding!.Execution)
                 .ThenBy(static e => e.Slug, StringComparer.Ordinal)
-                .Select(static e => new KnownFinding(e.Finding!.Violation.Key, PathOf(e.Slug), e.Finding.Execution)),
+                .Select(static e => new KnownFinding(e.Finding!.Violation.Key, PathOf(e.Slug), e.Finding.Execution, e.Finding.Violation.Text)),
         ];
     }
 
