@@ -98,6 +98,9 @@ public static class CpuModels
         maxBasicLeaf: 0x16,
         "VmFuzz Virtual CPU");
 
+    /// <summary>Every feature that can be switched on.</summary>
+    public static CpuFeatures Implemented => VmFuzz64.Features;
+
     /// <summary>A 32-bit processor with PAE and without long mode.</summary>
     public static CpuModel VmFuzz32 { get; } = Create(
         "vmfuzz32",
@@ -133,6 +136,39 @@ public static class CpuModels
 
         model = VmFuzz64;
         return false;
+    }
+
+    /// <summary>Reads what <c>-cpu</c> takes: a model, then features switched on and off in order, as in <c>max,-smep,+la57</c>.</summary>
+    /// <param name="text">The text; names of features are those of <see cref="CpuFeatureNames"/>.</param>
+    /// <param name="model">The model, when the result is null.</param>
+    /// <returns>What is wrong with the text, in one line that says what to do; null when nothing is.</returns>
+    public static string? TryParse(string text, out CpuModel model)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        string[] parts = text.Split(',');
+        if (!TryFind(parts[0], out model))
+        {
+            return $"there is no processor model '{parts[0]}'; use {string.Join(" or ", Names)}";
+        }
+
+        foreach (string part in parts.AsSpan(1))
+        {
+            if (part is not ['+' or '-', .. string name] || !CpuFeatureNames.TryFind(name, out CpuFeatures feature))
+            {
+                return $"'{part}' does not switch a feature; write + or - and a name that vmfuzz isa --features lists";
+            }
+
+            bool on = part[0] == '+';
+            if (on && (Implemented & feature) == 0)
+            {
+                return $"{name} is not implemented; leave '{part}' out";
+            }
+
+            model = With(model, on ? feature : CpuFeatures.None, on ? CpuFeatures.None : feature);
+        }
+
+        model = model with { Name = text };
+        return null;
     }
 
     /// <summary>A copy of a model with features switched on and off; CPUID follows.</summary>
