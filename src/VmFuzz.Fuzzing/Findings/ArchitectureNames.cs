@@ -1,8 +1,8 @@
 using System.Collections.Immutable;
 using System.Globalization;
 using VmFuzz.Arch;
-using VmFuzz.Vmx;
 using VmFuzz.Cpu;
+using VmFuzz.Vmx;
 
 namespace VmFuzz.Fuzzing;
 
