@@ -18,6 +18,7 @@ public sealed class InvariantMonitor : IMachineObserver
     private ulong _lastRip;
     private int _still;
     private int _requests;
+    private volatile string _place = "";
 
     // Requests without an entry in between: far more than a run path that goes on can see.
     private const int MostRequests = 1 << 14;
@@ -52,9 +53,13 @@ public sealed class InvariantMonitor : IMachineObserver
     /// <summary>Whether the guest was entered again and again without going on. The machine was asked to stop.</summary>
     public bool Stuck => _still >= MostStill;
 
+    /// <summary>Id of the row whose handler runs; empty when none does. May be asked from another thread.</summary>
+    public string Place => _place;
+
     /// <summary>A new run begins.</summary>
     public void Begin()
     {
+        _place = "";
         Violation = null;
         Exits = 0;
         _previous = 0;
@@ -112,6 +117,7 @@ public sealed class InvariantMonitor : IMachineObserver
     /// <inheritdoc/>
     public void OnHandling(Vcpu vcpu, ExitRow row, in VmExit exit)
     {
+        _place = row.Id;
         _view.Take(row, exit);
         Look(InvariantMoment.Handling);
         _next?.OnHandling(vcpu, row, exit);
@@ -120,6 +126,7 @@ public sealed class InvariantMonitor : IMachineObserver
     /// <inheritdoc/>
     public void OnHandled(Vcpu vcpu, ExitRow row, in VmExit exit, ExitOutcome outcome)
     {
+        _place = "";
         _view.Outcome = outcome;
         Look(InvariantMoment.Handled);
         uint reason = exit.Reason & 0xFFFF;
