@@ -49,7 +49,7 @@ public class FaultTests : CommandFixture
             process.WaitForExit();
         }
 
-        Ran ran = Run([.. Plain, "--resume", "--execs", "300", "--json"]);
+        Ran ran = Run([.. Plain, "--resume", "--execs", "3000", "--json"]);
         Assert.True(ran.Status is ExitStatus.Fine or ExitStatus.Finding, ran.Err);
         (CorpusName Name, string Path)[] queue =
         [
