@@ -173,7 +173,7 @@ public interface INonRootPolicy
     bool TripleFault();
 
     /// <summary>A task switch is about to happen: always exits in non-root operation.</summary>
-    bool TaskSwitch(ushort selector, int source, in GuestEvent? original, int instructionLength);
+    bool TaskSwitch(ushort selector, TaskSwitchSource source, in GuestEvent? original, int instructionLength);
 
     /// <summary>Whether blocking by NMI is the virtual one, which does not hold back NMIs that exit.</summary>
     bool VirtualNmis { get; }

@@ -193,10 +193,11 @@ public sealed unsafe partial class Processor
 
         return register == SegmentRegister.Ss
             ? CheckStackSegment(selector, Cpl, Vector.Gp, Code64, out state)
-            : CheckDataSegment(selector, out state);
+            : CheckDataSegment(selector, Vector.Gp, out state);
     }
 
-    private bool CheckDataSegment(ushort selector, out SegmentState state)
+    // The vector is #GP for loads and #TS for task switches.
+    private bool CheckDataSegment(ushort selector, byte vector, out SegmentState state)
     {
         if (IsNull(selector))
         {
@@ -205,20 +206,20 @@ public sealed unsafe partial class Processor
         }
 
         state = default;
-        if (!ReadDescriptor(selector, Vector.Gp, out Descriptor descriptor))
+        if (!ReadDescriptor(selector, vector, out Descriptor descriptor))
         {
             return false;
         }
 
         if (!descriptor.IsReadable)
         {
-            return RaiseFault(GuestFault.Gp(SelectorError(selector)));
+            return RaiseFault(new GuestFault(vector, SelectorError(selector)));
         }
 
         bool conforming = descriptor.IsCode && descriptor.IsConforming;
         if (!conforming && ((selector & 3) > descriptor.Dpl || Cpl > descriptor.Dpl))
         {
-            return RaiseFault(GuestFault.Gp(SelectorError(selector)));
+            return RaiseFault(new GuestFault(vector, SelectorError(selector)));
         }
 
         if (!descriptor.Present)

@@ -302,8 +302,7 @@ public sealed unsafe partial class Processor
 
         if (gate.Type == SystemTaskGate)
         {
-            TaskSwitch(gate.GateSelector, TaskSwitchGate, raised, raised.InstructionLength);
-            return false;
+            return TrySwitchTask(gate.GateSelector, TaskSwitchSource.TaskGate, raised, returnRip, raised.InstructionLength);
         }
 
         ulong offset = gate.GateOffset;

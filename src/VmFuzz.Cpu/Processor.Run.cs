@@ -8,6 +8,7 @@ namespace VmFuzz.Cpu;
 public sealed unsafe partial class Processor
 {
     private const ulong StepDr6 = 1UL << 14;
+    private const ulong TrapDr6 = StepDr6 | TaskDr6;
 
     /// <summary>Runs until something stops the processor.</summary>
     public CpuStop Run()
@@ -224,6 +225,7 @@ public sealed unsafe partial class Processor
         s->Interruptibility &= ~3UL;
         ulong retired = Retired;
         ulong deliveries = _deliveries;
+        ulong switches = _taskSwitches;
         s->PendingLink = null;
         Execute(block);
         if (s->Stop is StopKind.Fault or StopKind.Exit or StopKind.Unimplemented)
@@ -239,7 +241,7 @@ public sealed unsafe partial class Processor
             return;
         }
 
-        if ((before & RFlags.Rf) != 0 && !SetsRf(block))
+        if ((before & RFlags.Rf) != 0 && !SetsRf(block) && switches == _taskSwitches)
         {
             s->Flags &= ~RFlags.Rf;
         }
@@ -319,11 +321,12 @@ public sealed unsafe partial class Processor
         CpuState* s = _state;
         stop = CpuStop.Exit;
         ulong shadow = s->Interruptibility & 3;
-        if ((s->PendingDebug & StepDr6) != 0 && (shadow & 2) == 0 && s->Activity <= 1)
+        ulong traps = s->PendingDebug & TrapDr6;
+        if (traps != 0 && (shadow & 2) == 0 && s->Activity <= 1)
         {
             // The trap of a step over HLT ends the halt (SDM "HLT - Halt").
-            s->PendingDebug &= ~StepDr6;
-            return Deliver(new GuestEvent(Vector.Db, EventType.HardwareException, Address: StepDr6), out stop);
+            s->PendingDebug &= ~TrapDr6;
+            return Deliver(new GuestEvent(Vector.Db, EventType.HardwareException, Address: traps), out stop);
         }
 
         if (NonRoot is { } policy && policy.Window())

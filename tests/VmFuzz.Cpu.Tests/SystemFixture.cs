@@ -206,7 +206,10 @@ internal sealed unsafe class SystemFixture : IBus, IClock, IInputSource, IDispos
         return System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(bytes);
     }
 
-    /// <summary>Executes one instruction with the reference microcode; RIP advances as the dispatcher would.</summary>
+    /// <summary>
+    /// Executes one instruction with the reference microcode; RIP advances as the dispatcher would. A fault leaves RIP,
+    /// unless it is one of another task.
+    /// </summary>
     public ExecResult Execute(params ReadOnlySpan<byte> code)
     {
         int bits = Cpu.Code64 ? 64 : (State->Cs.Attributes & SegmentAttributes.Db) != 0 && !Cpu.Virtual8086 ? 32 : 16;
@@ -215,6 +218,7 @@ internal sealed unsafe class SystemFixture : IBus, IClock, IInputSource, IDispos
         Assert.False(instruction.IsInvalid);
         Assert.True(Cpu.Instructions.TryFind(instruction, out InstructionRow row), instruction.ToString());
         ulong before = Cpu.Rip;
+        ulong task = State->Tr.Selector;
         State->Stop = StopKind.None;
         ExecResult result = row.Handler(Cpu, instruction);
         if (result is ExecResult.Next or ExecResult.NextAndLook or ExecResult.Halt)
@@ -222,7 +226,7 @@ internal sealed unsafe class SystemFixture : IBus, IClock, IInputSource, IDispos
             Assert.Equal(before, Cpu.Rip);
             Cpu.Rip = instruction.NextIP;
         }
-        else if (result == ExecResult.Abort && State->Stop == StopKind.Fault)
+        else if (result == ExecResult.Abort && State->Stop == StopKind.Fault && task == State->Tr.Selector)
         {
             Assert.Equal(before, Cpu.Rip);
         }
