@@ -80,6 +80,7 @@ public sealed unsafe partial class Processor
             return false;
         }
 
+        NoteAccess(linear, size, write: false);
         if (first == size)
         {
             return ReadMapped(low, size, out value);
@@ -104,6 +105,7 @@ public sealed unsafe partial class Processor
             return false;
         }
 
+        NoteAccess(linear, size, write: true);
         if (first == size)
         {
             WriteMapped(low, size, value);

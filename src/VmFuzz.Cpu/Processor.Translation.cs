@@ -143,7 +143,7 @@ public sealed unsafe partial class Processor
 
         byte* host = page.Host + (physical & 0xFFF);
         mapping = new Mapping(host, physical, page.Writable);
-        bool cache = canCache;
+        bool cache = canCache && MayCache(linear, access);
         if (access == AccessKind.Write)
         {
             if (!page.Writable)

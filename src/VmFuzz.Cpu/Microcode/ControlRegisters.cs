@@ -146,7 +146,8 @@ internal static unsafe class ControlRegisters
             register += 2;
         }
 
-        return (cpu.State->Dr7 & (1UL << 13)) == 0 || cpu.RaiseFault(new GuestFault(Vector.Db, 0, 1UL << 13));
+        return (cpu.State->Dr7 & Processor.GeneralDetect) == 0
+            || cpu.RaiseFault(new GuestFault(Vector.Db, 0, Processor.GeneralDetect));
     }
 
     private static ExecResult FromDr(Processor cpu, in Instruction ins)
