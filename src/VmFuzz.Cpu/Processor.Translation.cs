@@ -97,8 +97,16 @@ public sealed unsafe partial class Processor
     /// <summary>The context bits of tags for an access: user or supervisor, and whether SMAP lets a supervisor reach user pages.</summary>
     internal ulong ContextOf(bool user) => user ? 1UL : (_state->Flags & RFlags.Ac) != 0 && (_state->Cr4 & Cr4.Smap) != 0 ? 2UL : 0;
 
-    /// <summary>Recomputes the tag context after CPL, CR4.SMAP or RFLAGS.AC changed.</summary>
-    internal void UpdateTlbContext() => _state->TlbContext = ContextOf(UserMode);
+    // No translation has this bit: while alignment is checked, every access takes the slow path.
+    private const ulong AlignmentContext = 4;
+
+    /// <summary>Recomputes the tag context after CPL, CR0.AM, CR4.SMAP or RFLAGS.AC changed.</summary>
+    internal void UpdateTlbContext()
+    {
+        CpuState* s = _state;
+        bool alignment = (s->Flags & RFlags.Ac) != 0 && (s->Cr0 & Cr0.Am) != 0 && UserMode;
+        s->TlbContext = ContextOf(UserMode) | (alignment ? AlignmentContext : 0);
+    }
 
     /// <summary>Translates a linear address for an access of one page, fills the look-aside buffer.</summary>
     /// <returns>False when a page fault or an EPT exit is noted.</returns>
