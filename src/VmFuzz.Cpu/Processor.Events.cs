@@ -212,12 +212,9 @@ public sealed unsafe partial class Processor
             return DeliverReal(raised, returnRip);
         }
 
-        if (Virtual8086 && raised.Type == EventType.SoftwareInterrupt && Iopl < 3)
-        {
-            return RaiseFault(GuestFault.Gp());
-        }
-
-        return DeliverProtected(raised, returnRip);
+        return Virtual8086 && raised.Type == EventType.SoftwareInterrupt
+            ? DeliverInVirtual8086(raised, returnRip)
+            : DeliverProtected(raised, returnRip);
     }
 
     private bool DeliverReal(in GuestEvent raised, ulong returnRip)
@@ -229,14 +226,17 @@ public sealed unsafe partial class Processor
             return RaiseFault(GuestFault.Gp((raised.Vector * 8u) + 2));
         }
 
-        if (!ReadLinear((uint)(s->Idtr.Base + at), 4, out ulong entry, system: true))
-        {
-            return false;
-        }
+        return ReadLinear((uint)(s->Idtr.Base + at), 4, out ulong entry, system: true)
+            && EnterRealHandler(entry, PushedFlags(raised), returnRip, RFlags.If | RFlags.Tf | RFlags.Ac | RFlags.Rf);
+    }
 
+    // A handler by an entry of an interrupt vector table: offset and segment.
+    private bool EnterRealHandler(ulong entry, ulong flags, ulong returnRip, ulong cleared)
+    {
+        CpuState* s = _state;
         ulong offset = entry & 0xFFFF;
         StackFrame frame = CurrentFrame(2);
-        frame.Add(PushedFlags(raised));
+        frame.Add(flags);
         frame.Add(s->Cs.Selector);
         frame.Add(returnRip);
         if (!PushFrame(ref frame))
@@ -252,7 +252,7 @@ public sealed unsafe partial class Processor
         SetStackPointer(frame.Pointer);
         s->Cs = RealSegment(s->Cs, (ushort)(entry >> 16));
         Rip = offset;
-        RFlagsValue = RFlagsValue & ~(RFlags.If | RFlags.Tf | RFlags.Ac | RFlags.Rf);
+        RFlagsValue = RFlagsValue & ~cleared;
         return true;
     }
 

@@ -363,7 +363,7 @@ public sealed unsafe partial class Processor
 
         if (Virtual8086)
         {
-            return Iopl == 3 ? RealInterruptReturn(size) : Fault(GuestFault.Gp());
+            return !IsSensitive || UsesVif(size) ? RealInterruptReturn(size) : Fault(GuestFault.Gp());
         }
 
         if ((s->Flags & RFlags.Nt) != 0)
@@ -453,9 +453,21 @@ public sealed unsafe partial class Processor
             return Fault(GuestFault.Gp());
         }
 
+        bool sensitive = IsSensitive;
+        if (sensitive && !CheckVirtualFlags(flags))
+        {
+            return ExecResult.Abort;
+        }
+
         AdjustStack(3 * size);
         s->Cs = RealSegment(s->Cs, (ushort)selector);
         Rip = offset;
+        if (sensitive)
+        {
+            LoadVirtualFlags(flags);
+            return InterruptReturned();
+        }
+
         ulong changed = RFlags.Arithmetic | RFlags.Tf | RFlags.If | RFlags.Df | RFlags.Nt
             | (Virtual8086 ? 0 : RFlags.Iopl)
             | (size == 4 ? RFlags.Rf | RFlags.Ac | RFlags.Id : 0);

@@ -20,6 +20,9 @@ internal sealed record TssLayout(
     /// <summary>Offset of the word whose bit 0 is the debug trap flag in the 32-bit format.</summary>
     public const uint Trap = 100;
 
+    /// <summary>Offset of the offset of the I/O permission bit map in the 32-bit format.</summary>
+    public const uint IoMap = 102;
+
     private static readonly TssLayout Wide = new(4, 32, 36, 40, 72, 6, 96, 103);
     private static readonly TssLayout Narrow = new(2, 14, 16, 18, 34, 4, 42, 43);
 

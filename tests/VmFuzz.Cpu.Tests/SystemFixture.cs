@@ -37,12 +37,13 @@ internal sealed unsafe class SystemFixture : IBus, IClock, IInputSource, IDispos
 
     private readonly GuestMemory _memory = new();
 
-    public SystemFixture()
+    /// <summary>A processor with every feature but some.</summary>
+    public SystemFixture(CpuFeatures without = CpuFeatures.La57)
     {
         _memory.AddSlot(new Gpa(0), 2 << 20);
         CpuModel model = new(
             "system-tests",
-            (CpuFeatures)ulong.MaxValue & ~CpuFeatures.La57,
+            (CpuFeatures)ulong.MaxValue & ~without,
             40,
             [new(0, 0, false, 0xD, 0, 0, 0), new(1, 0, false, 0x306C3, 0, 1 << 21, 1 << 9), new(0xD, 0, true, 7, 0, 0, 0)]);
         Cpu = new Processor(model, _memory, this, this, this);

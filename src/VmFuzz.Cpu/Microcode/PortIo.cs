@@ -33,7 +33,7 @@ internal static unsafe class PortIo
             return cpu.RaiseFault(GuestFault.Gp());
         }
 
-        if (!cpu.ReadLinear(Wrap(cpu, tr.Base + 102), 2, out ulong map, system: true))
+        if (!cpu.ReadLinear(Wrap(cpu, tr.Base + TssLayout.IoMap), 2, out ulong map, system: true))
         {
             return false;
         }
