@@ -211,6 +211,17 @@ public enum AccessKind : byte
     Fetch = 2,
 }
 
+/// <summary>Whose access it is (SDM "Determination of Access Mode").</summary>
+public enum AccessMode : byte
+{
+    /// <summary>An access at CPL.</summary>
+    Own = 0,
+    /// <summary>An explicit supervisor-mode access, whatever CPL is: a stack of an inner level.</summary>
+    Supervisor = 1,
+    /// <summary>An implicit supervisor-mode access, whatever CPL is: descriptor tables and TSS.</summary>
+    System = 2,
+}
+
 /// <summary>A second translation stage (EPT). Implemented above; null when guest-physical is host-physical.</summary>
 public interface ISecondStage
 {

@@ -222,7 +222,7 @@ public sealed unsafe partial class Processor
             return null;
         }
 
-        if (!Translate(linear, AccessKind.Fetch, UserMode, out Mapping mapping))
+        if (!Translate(linear, AccessKind.Fetch, AccessMode.Own, out Mapping mapping))
         {
             return null;
         }
@@ -330,7 +330,7 @@ public sealed unsafe partial class Processor
     private Block* BuildCrossing(byte* host, int first, ulong linear, ulong rip, ulong mode, Decoder decoder)
     {
         ulong next = Next(linear, first);
-        if (!Translate(next, AccessKind.Fetch, UserMode, out Mapping second))
+        if (!Translate(next, AccessKind.Fetch, AccessMode.Own, out Mapping second))
         {
             return null;
         }

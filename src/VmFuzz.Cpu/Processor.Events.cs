@@ -226,7 +226,7 @@ public sealed unsafe partial class Processor
             return RaiseFault(GuestFault.Gp((raised.Vector * 8u) + 2));
         }
 
-        return ReadLinear((uint)(s->Idtr.Base + at), 4, out ulong entry, system: true)
+        return ReadLinear((uint)(s->Idtr.Base + at), 4, out ulong entry, AccessMode.System)
             && EnterRealHandler(entry, PushedFlags(raised), returnRip, RFlags.If | RFlags.Tf | RFlags.Ac | RFlags.Rf);
     }
 
@@ -269,7 +269,7 @@ public sealed unsafe partial class Processor
         }
 
         ulong linear = longMode ? s->Idtr.Base + at : (uint)(s->Idtr.Base + at);
-        if (!ReadLinear(linear, 8, out ulong raw, system: true))
+        if (!ReadLinear(linear, 8, out ulong raw, AccessMode.System))
         {
             return false;
         }
@@ -295,7 +295,7 @@ public sealed unsafe partial class Processor
         ulong offset = gate.GateOffset;
         if (longMode)
         {
-            if (!ReadLinear(linear + 8, 8, out ulong upper, system: true))
+            if (!ReadLinear(linear + 8, 8, out ulong upper, AccessMode.System))
             {
                 return false;
             }
@@ -423,7 +423,7 @@ public sealed unsafe partial class Processor
             frame.Pointer &= ~15UL;
         }
 
-        frame.System = level != 3;
+        frame.Mode = level != 3 ? AccessMode.Supervisor : AccessMode.Own;
         return true;
     }
 }

@@ -268,7 +268,7 @@ public sealed unsafe partial class Processor
             Pointer = rsp,
             Size = size,
             Flat = LongMode,
-            System = dpl != 3,
+            Mode = dpl != 3 ? AccessMode.Supervisor : AccessMode.Own,
             Error = LongMode ? 0 : SelectorError(selector),
         };
         return true;
@@ -373,7 +373,7 @@ public sealed unsafe partial class Processor
                 return Fault(GuestFault.Gp());
             }
 
-            return ReadLinear((uint)s->Tr.Base, 2, out ulong link, system: true)
+            return ReadLinear((uint)s->Tr.Base, 2, out ulong link, AccessMode.System)
                 ? SwitchTask((ushort)link, TaskSwitchSource.Iret, length)
                 : ExecResult.Abort;
         }

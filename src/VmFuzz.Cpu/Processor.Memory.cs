@@ -70,13 +70,13 @@ public sealed unsafe partial class Processor
     /// <param name="linear">Linear address.</param>
     /// <param name="size">1 to 8.</param>
     /// <param name="value">Zero-extended.</param>
-    /// <param name="system">An implicit supervisor access (descriptor tables, TSS), whatever CPL is.</param>
+    /// <param name="mode">Whose access it is.</param>
     /// <param name="alignment">What the address is a multiple of when alignment is checked, a power of two; 0 for the size.</param>
-    public bool ReadLinear(ulong linear, int size, out ulong value, bool system = false, int alignment = 0)
+    public bool ReadLinear(ulong linear, int size, out ulong value, AccessMode mode = AccessMode.Own, int alignment = 0)
     {
         value = 0;
         int first = Math.Min(size, (int)(4096 - (linear & 0xFFF)));
-        if (!Translate(linear, AccessKind.Read, UserMode && !system, out Mapping low))
+        if (!Translate(linear, AccessKind.Read, mode, out Mapping low))
         {
             return false;
         }
@@ -84,11 +84,11 @@ public sealed unsafe partial class Processor
         NoteAccess(linear, size, write: false);
         if (first == size)
         {
-            return IsAligned(linear, size, alignment, system) && ReadMapped(low, size, out value);
+            return IsAligned(linear, size, alignment, mode) && ReadMapped(low, size, out value);
         }
 
-        if (!Translate(Next(linear, first), AccessKind.Read, UserMode && !system, out Mapping high)
-            || !IsAligned(linear, size, alignment, system)
+        if (!Translate(Next(linear, first), AccessKind.Read, mode, out Mapping high)
+            || !IsAligned(linear, size, alignment, mode)
             || !ReadMapped(low, first, out ulong lowBytes) || !ReadMapped(high, size - first, out ulong highBytes))
         {
             return false;
@@ -99,10 +99,10 @@ public sealed unsafe partial class Processor
     }
 
     /// <summary>Writes 1 to 8 bytes at a linear address; both pages are checked before either is written.</summary>
-    public bool WriteLinear(ulong linear, int size, ulong value, bool system = false, int alignment = 0)
+    public bool WriteLinear(ulong linear, int size, ulong value, AccessMode mode = AccessMode.Own, int alignment = 0)
     {
         int first = Math.Min(size, (int)(4096 - (linear & 0xFFF)));
-        if (!Translate(linear, AccessKind.Write, UserMode && !system, out Mapping low))
+        if (!Translate(linear, AccessKind.Write, mode, out Mapping low))
         {
             return false;
         }
@@ -110,7 +110,7 @@ public sealed unsafe partial class Processor
         NoteAccess(linear, size, write: true);
         if (first == size)
         {
-            if (!IsAligned(linear, size, alignment, system))
+            if (!IsAligned(linear, size, alignment, mode))
             {
                 return false;
             }
@@ -120,8 +120,8 @@ public sealed unsafe partial class Processor
         }
 
         ulong marks = _tableMarks;
-        if (!Translate(Next(linear, first), AccessKind.Write, UserMode && !system, out Mapping high)
-            || !IsAligned(linear, size, alignment, system))
+        if (!Translate(Next(linear, first), AccessKind.Write, mode, out Mapping high)
+            || !IsAligned(linear, size, alignment, mode))
         {
             return false;
         }
@@ -138,28 +138,28 @@ public sealed unsafe partial class Processor
     }
 
     /// <summary>Makes every check of an access without making it.</summary>
-    public bool ProbeLinear(ulong linear, int size, AccessKind access, bool system = false, int alignment = 0)
+    public bool ProbeLinear(ulong linear, int size, AccessKind access, AccessMode mode = AccessMode.Own, int alignment = 0)
     {
         int first = Math.Min(size, (int)(4096 - (linear & 0xFFF)));
-        return Translate(linear, access, UserMode && !system, out _)
-            && (first == size || Translate(Next(linear, first), access, UserMode && !system, out _))
-            && IsAligned(linear, size, alignment, system);
+        return Translate(linear, access, mode, out _)
+            && (first == size || Translate(Next(linear, first), access, mode, out _))
+            && IsAligned(linear, size, alignment, mode);
     }
 
     // SDM "Alignment Check Exception": explicit accesses at CPL 3. Page faults come first, in the order of
     // "Priority Among Concurrent Events".
-    private bool IsAligned(ulong linear, int size, int alignment, bool system) =>
-        (_state->TlbContext & AlignmentContext) == 0 || system
+    private bool IsAligned(ulong linear, int size, int alignment, AccessMode mode) =>
+        (_state->TlbContext & AlignmentContext) == 0 || mode != AccessMode.Own
         || (linear & ((ulong)(alignment == 0 ? size : alignment) - 1)) == 0
         || RaiseFault(new GuestFault(Vector.Ac));
 
     /// <summary>Reads a block of bytes (FXRSTOR, XRSTOR, descriptors); its alignment is not checked.</summary>
-    public bool ReadBlock(ulong linear, Span<byte> destination, bool system = false)
+    public bool ReadBlock(ulong linear, Span<byte> destination, AccessMode mode = AccessMode.Own)
     {
         for (int done = 0; done < destination.Length;)
         {
             int size = Math.Min(8, destination.Length - done);
-            if (!ReadLinear(Next(linear, done), size, out ulong value, system, alignment: 1))
+            if (!ReadLinear(Next(linear, done), size, out ulong value, mode, alignment: 1))
             {
                 return false;
             }
@@ -176,12 +176,12 @@ public sealed unsafe partial class Processor
     }
 
     /// <summary>Writes a block of bytes after checking all of it but its alignment.</summary>
-    public bool WriteBlock(ulong linear, ReadOnlySpan<byte> source, bool system = false)
+    public bool WriteBlock(ulong linear, ReadOnlySpan<byte> source, AccessMode mode = AccessMode.Own)
     {
         for (int done = 0; done < source.Length;)
         {
             int size = Math.Min(8, source.Length - done);
-            if (!ProbeLinear(Next(linear, done), size, AccessKind.Write, system, alignment: 1))
+            if (!ProbeLinear(Next(linear, done), size, AccessKind.Write, mode, alignment: 1))
             {
                 return false;
             }
@@ -198,7 +198,7 @@ public sealed unsafe partial class Processor
                 value |= (ulong)source[done + i] << (i * 8);
             }
 
-            WriteLinear(Next(linear, done), size, value, system, alignment: 1);
+            WriteLinear(Next(linear, done), size, value, mode, alignment: 1);
             done += size;
         }
 

@@ -121,28 +121,28 @@ public sealed unsafe partial class Processor
 
         return ProbeRange(TableLinear(s->Tr.Base, old.Rip), old.SavedBytes, AccessKind.Write)
             && ProbeRange((uint)tss.Base, layout.LastByte + 1, AccessKind.Read)
-            && (!nests || ProbeLinear((uint)tss.Base, 2, AccessKind.Write, system: true))
-            && (nests || ProbeLinear(OldTaskDescriptor + 5, 1, AccessKind.Write, system: true))
-            && ProbeLinear(tss.Linear + 5, 1, AccessKind.Write, system: true);
+            && (!nests || ProbeLinear((uint)tss.Base, 2, AccessKind.Write, AccessMode.System))
+            && (nests || ProbeLinear(OldTaskDescriptor + 5, 1, AccessKind.Write, AccessMode.System))
+            && ProbeLinear(tss.Linear + 5, 1, AccessKind.Write, AccessMode.System);
     }
 
     private bool ProbeRange(ulong linear, uint bytes, AccessKind access) =>
-        ProbeLinear(linear, 1, access, system: true)
-        && ProbeLinear(TableLinear(linear, bytes - 1), 1, access, system: true);
+        ProbeLinear(linear, 1, access, AccessMode.System)
+        && ProbeLinear(TableLinear(linear, bytes - 1), 1, access, AccessMode.System);
 
     private bool MarkBusy(ulong descriptor, bool busy)
     {
-        if (!ReadLinear(descriptor + 5, 1, out ulong access, system: true))
+        if (!ReadLinear(descriptor + 5, 1, out ulong access, AccessMode.System))
         {
             return false;
         }
 
         ulong marked = busy ? access | BusyType : access & ~(ulong)BusyType;
-        return WriteLinear(descriptor + 5, 1, marked, system: true);
+        return WriteLinear(descriptor + 5, 1, marked, AccessMode.System);
     }
 
     private bool WriteTss(ulong tssBase, uint offset, int size, ulong value) =>
-        WriteLinear(TableLinear(tssBase, offset), size, value, system: true);
+        WriteLinear(TableLinear(tssBase, offset), size, value, AccessMode.System);
 
     // Step 8. CR3 and the LDT selector are not saved.
     private bool SaveTask(ulong flags, ulong rip)
@@ -192,7 +192,7 @@ public sealed unsafe partial class Processor
         task.Trap = (trap & 1) != 0;
         return read;
 
-        bool Read(uint offset, int size, out ulong value) => ReadLinear(TableLinear(tssBase, offset), size, out value, system: true);
+        bool Read(uint offset, int size, out ulong value) => ReadLinear(TableLinear(tssBase, offset), size, out value, AccessMode.System);
 
         static bool Set(ref ushort field, ulong value)
         {

@@ -82,7 +82,7 @@ public sealed unsafe partial class Processor
             return RaiseFault(GuestFault.Gp());
         }
 
-        if (!ReadLinear(TableLinear(tr.Base, TssLayout.IoMap), 2, out ulong map, system: true))
+        if (!ReadLinear(TableLinear(tr.Base, TssLayout.IoMap), 2, out ulong map, AccessMode.System))
         {
             return false;
         }
@@ -93,7 +93,7 @@ public sealed unsafe partial class Processor
             return RaiseFault(GuestFault.Gp());
         }
 
-        bool read = ReadLinear(TableLinear(tr.Base, at), 1, out ulong bits, system: true);
+        bool read = ReadLinear(TableLinear(tr.Base, at), 1, out ulong bits, AccessMode.System);
         protectedMode = (bits & (1UL << (vector & 7))) != 0;
         return read;
     }
@@ -103,7 +103,7 @@ public sealed unsafe partial class Processor
     {
         ulong flags = Iopl == 3 ? RFlagsValue & ~RFlags.Rf : VirtualFlags;
         ulong own = Iopl == 3 ? RFlags.If : RFlags.Vif;
-        return ReadLinear(vector * 4u, 4, out ulong entry, system: true)
+        return ReadLinear(vector * 4u, 4, out ulong entry, AccessMode.System)
             && EnterRealHandler(entry, flags, returnRip, own | RFlags.Tf | RFlags.Rf);
     }
 }

@@ -215,7 +215,7 @@ internal static unsafe class DescriptorTables
         }
 
         // Busy is set in the table and in the register.
-        if (!cpu.WriteLinear(descriptor.Linear + 5, 1, ((descriptor.Raw >> 40) & 0xFF) | 2, system: true))
+        if (!cpu.WriteLinear(descriptor.Linear + 5, 1, ((descriptor.Raw >> 40) & 0xFF) | 2, AccessMode.System))
         {
             return ExecResult.Abort;
         }
@@ -257,7 +257,7 @@ internal static unsafe class DescriptorTables
         }
 
         cpu.LocateDescriptor(selector, 8, out ulong linear);
-        if (!cpu.ReadLinear(linear, 8, out ulong raw, system: true))
+        if (!cpu.ReadLinear(linear, 8, out ulong raw, AccessMode.System))
         {
             return false;
         }

@@ -33,7 +33,7 @@ internal static unsafe class PortIo
             return cpu.RaiseFault(GuestFault.Gp());
         }
 
-        if (!cpu.ReadLinear(Wrap(cpu, tr.Base + TssLayout.IoMap), 2, out ulong map, system: true))
+        if (!cpu.ReadLinear(Wrap(cpu, tr.Base + TssLayout.IoMap), 2, out ulong map, AccessMode.System))
         {
             return false;
         }
@@ -45,7 +45,7 @@ internal static unsafe class PortIo
             return cpu.RaiseFault(GuestFault.Gp());
         }
 
-        if (!cpu.ReadLinear(Wrap(cpu, tr.Base + at), 2, out ulong bits, system: true))
+        if (!cpu.ReadLinear(Wrap(cpu, tr.Base + at), 2, out ulong bits, AccessMode.System))
         {
             return false;
         }
