@@ -83,7 +83,7 @@ public static class CpuModels
         new(CpuFeatures.LongMode, 0x8000_0001, CpuidRegister.Edx, 29),
     ];
 
-    private const CpuFeatures Common = CpuFeatures.Fpu | CpuFeatures.De | CpuFeatures.Pse | CpuFeatures.Tsc
+    private const CpuFeatures Common = CpuFeatures.Fpu | CpuFeatures.Vme | CpuFeatures.De | CpuFeatures.Pse | CpuFeatures.Tsc
         | CpuFeatures.Msr | CpuFeatures.Pae | CpuFeatures.Mca | CpuFeatures.Cx8 | CpuFeatures.Apic | CpuFeatures.Sep
         | CpuFeatures.Mtrr | CpuFeatures.Pge | CpuFeatures.Cmov | CpuFeatures.Pat | CpuFeatures.Clflush
         | CpuFeatures.Fxsr | CpuFeatures.Sse | CpuFeatures.Sse2;
