@@ -18,6 +18,8 @@ public sealed unsafe partial class Processor
     private const int JumpCacheSize = 4096;
     private const int RowNone = -1;
     private const int RowUndefined = -2;
+    private const int RowTooLong = -3;
+    private const int LongestInstruction = 15;
 
     private readonly BlockStore _blocks = new();
     private readonly PageCodeReader _reader = new();
@@ -370,7 +372,8 @@ public sealed unsafe partial class Processor
         ref Instruction instruction = ref reference.Instruction;
         if (instruction.IsInvalid)
         {
-            reference.Row = RowUndefined;
+            // DEVIATION: an undefined opcode that ends at the last byte counts as too long.
+            reference.Row = instruction.Length == LongestInstruction ? RowTooLong : RowUndefined;
             return true;
         }
 

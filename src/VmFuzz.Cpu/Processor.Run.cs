@@ -187,9 +187,9 @@ public sealed unsafe partial class Processor
 
     private void NoRow(Reference* reference)
     {
-        if (reference->Row == RowUndefined)
+        if (reference->Row is RowUndefined or RowTooLong)
         {
-            RaiseFault(GuestFault.Ud);
+            RaiseFault(reference->Row == RowTooLong ? GuestFault.Gp() : GuestFault.Ud);
             return;
         }
 
