@@ -75,6 +75,52 @@ public class GuestRuleTests
         Assert.Equal(0UL, vm.Vmx.Current[VmcsField.GuestPendingDebug]);
     }
 
+    // A store to 0x5002, then a load. The handler reads DR6 and the pushed IP.
+    [Theory]
+    [InlineData(0x0001_0401U, 0x5002U, 1UL)] // write
+    [InlineData(0x0001_0401U, 0x5003U, 1UL)]
+    [InlineData(0x0003_0401U, 0x5003U, 1UL)] // access
+    [InlineData(0x0000_0401U, 0U, 1UL)] // instruction
+    [InlineData(0x0001_0404U, 0x5002U, 0UL)] // another breakpoint
+    [Trait("row", "S48")]
+    [Trait("row", "S81")]
+    public void Breakpoint_SetByTheGuest_ReachesItsHandler(uint control, uint address, ulong cause)
+    {
+        const uint Store = 0x1040;
+        using TestVm vm = new(c =>
+        {
+            c.mov(__word_ptr[4], 0x2000);
+            c.mov(__word_ptr[6], 0);
+            c.mov(eax, address == 0 ? Store : address);
+            c.mov(dr0, eax);
+            c.mov(eax, control);
+            c.mov(dr7, eax);
+            c.mov(bx, (short)Store);
+            c.jmp(bx);
+        });
+        vm.Load(Store, TestVm.Assemble(16, c =>
+        {
+            c.mov(__word_ptr[0x5002], ax);
+            c.mov(cx, __word_ptr[0x5002]);
+            c.hlt();
+        }, Store));
+        vm.Load(0x2000, TestVm.Assemble(16, c =>
+        {
+            c.mov(edx, dr6);
+            c.pop(si);
+            c.hlt();
+        }, 0x2000));
+        vm.RunToHalt();
+        if (cause == 0)
+        {
+            Assert.NotEqual(0x2000UL, vm.Vcpu.Rip & 0xF000);
+            return;
+        }
+
+        Assert.Equal(0xFFFF_0FF0 | cause, vm.Vcpu.Rdx);
+        Assert.Equal(address == 0 ? Store : Store + 3, vm.Vcpu[Gpr.Rsi] & 0xFFFF);
+    }
+
     [Fact]
     [Trait("row", "S97")]
     public void UnknownInstruction_AtCpl3_IsInvalidOpcode_AtCpl0AnError()
