@@ -188,9 +188,12 @@ public interface INonRootPolicy
     bool ExternalInterrupt(IInterruptController controller);
 
     /// <summary>
-    /// Looks, at a boundary, for exits that come before NMIs: monitor trap flag, preemption timer, NMI window. Called when
-    /// <see cref="AttentionBits.Events"/> is set.
+    /// Looks, at a boundary, for the exit of the monitor trap flag, which comes before debug traps (SDM "Monitor Trap
+    /// Flag"); they stay pending. Called when <see cref="AttentionBits.Events"/> is set.
     /// </summary>
+    bool MonitorTrap();
+
+    /// <summary>Looks for exits that come between debug traps and NMIs: preemption timer, NMI window.</summary>
     bool Window();
 
     /// <summary>Looks for an interrupt-window exit, which comes after NMIs and before interrupts.</summary>

@@ -324,12 +324,18 @@ public sealed unsafe partial class Processor
         }
     }
 
-    // SDM "Priority Among Concurrent Events": traps of the previous instruction, NMI, interrupt; windows beside them.
+    // SDM "Priority Among Concurrent Events": monitor trap, traps of the previous instruction, NMI, interrupt; windows beside
+    // them.
     private bool TakeEvents(out CpuStop stop)
     {
         CpuState* s = _state;
         stop = CpuStop.Exit;
         ulong shadow = s->Interruptibility & 3;
+        if (NonRoot is { } monitor && monitor.MonitorTrap())
+        {
+            return false;
+        }
+
         if (s->PendingDebug != 0 && (shadow & 2) == 0 && s->Activity <= 1 && TakeDebugTraps() is var traps and not 0)
         {
             // The trap of a step over HLT ends the halt (SDM "HLT - Halt").

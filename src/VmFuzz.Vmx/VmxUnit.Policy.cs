@@ -292,14 +292,20 @@ public sealed unsafe partial class VmxUnit
     }
 
     /// <inheritdoc/>
-    public bool Window()
+    public bool MonitorTrap()
     {
-        if (_pendingMtf || Stepped())
+        if (!_pendingMtf && !Stepped())
         {
-            _pendingMtf = false;
-            return Note(new VmExit((uint)ExitReason.MonitorTrapFlag), SavedRf.Keep);
+            return false;
         }
 
+        _pendingMtf = false;
+        return Note(new VmExit((uint)ExitReason.MonitorTrapFlag), SavedRf.Keep);
+    }
+
+    /// <inheritdoc/>
+    public bool Window()
+    {
         ulong blocking = _state->Interruptibility;
         if (Primary(PrimaryControls.NmiWindowExiting)
             && (blocking & (InterruptibilityState.BlockingByNmi | InterruptibilityState.BlockingByMovSs)) == 0

@@ -65,6 +65,8 @@ internal sealed class NonRootPolicy : INonRootPolicy
 
     public bool InterruptWindow() => false;
 
+    public bool MonitorTrap() => false;
+
     public bool Window() => false;
 
     public ulong GuestTsc(ulong tsc) => tsc + 7;

@@ -121,6 +121,63 @@ public class GuestRuleTests
         Assert.Equal(address == 0 ? Store : Store + 3, vm.Vcpu[Gpr.Rsi] & 0xFFFF);
     }
 
+    // A far JMP to a TSS, and an exception whose gate is a task gate.
+    [Theory]
+    [InlineData(new byte[] { 0xEA, 0, 0, 0, 0, 0x20, 0 }, TaskSwitchSource.Jmp, 7U, 0U)]
+    [InlineData(new byte[] { 0x0F, 0x0B }, TaskSwitchSource.TaskGate, 0U, 0x8000_0306U)]
+    [Trait("row", "S95")]
+    public void TaskSwitch_OfTheGuest_ExitsBeforeItBegins(byte[] code, TaskSwitchSource source, uint length, uint vectoring)
+    {
+        using TestVm vm = new(c =>
+        {
+            c.lgdt(__dword_ptr[0x3800]);
+            c.lidt(__dword_ptr[0x3810]);
+            c.mov(ax, 0x18);
+            c.ltr(ax);
+            c.db(code);
+        }, bits: 32);
+        vm.Load(0x3808, BitConverter.GetBytes(0UL));
+        vm.Load(0x3800, [0x27, 0, 0, 0x30, 0, 0]);
+        vm.Load(0x3810, [0xFF, 0, 0, 0x40, 0, 0]);
+        vm.Load(0x3008, BitConverter.GetBytes(0x00CF_9B00_0000_FFFF));
+        vm.Load(0x3010, BitConverter.GetBytes(0x00CF_9300_0000_FFFF));
+        vm.Load(0x3018, BitConverter.GetBytes(0x0000_8900_5000_0067));
+        vm.Load(0x3020, BitConverter.GetBytes(0x0000_8900_5100_0067));
+        vm.Load(0x4000 + (Vector.Ud * 8), BitConverter.GetBytes(0x0000_8500_0020_0000));
+        Assert.Equal(KvmExitReason.InternalError, vm.RunTo());
+        VmExit exit = vm.Exits[^1];
+        Assert.Equal((ExitReason.TaskSwitch, new TaskSwitchQualification(0x20, source).Value), (exit.Basic, exit.Qualification));
+        Assert.Equal((length, vectoring), (exit.InstructionLength, exit.IdtVectoringInfo.Value));
+        Assert.Equal(0UL, vm.Peek(0x5000 + 32));
+        Assert.Equal(0x89UL, vm.Peek(0x3025, 1));
+    }
+
+    [Theory]
+    [InlineData(1UL, AccessKind.Read, true, 0x25U)]
+    [InlineData(2UL, AccessKind.Read, true, 0U)]
+    [InlineData(2UL, AccessKind.Write, true, 0x27U)]
+    [InlineData(2UL, AccessKind.Write, false, 0x23U)]
+    [InlineData(1UL, AccessKind.Fetch, true, 0U)]
+    public unsafe void ProtectionKey_InTheWalkOfTheEmulator_IsThatOfThePage(ulong rights, AccessKind kind, bool user, uint error)
+    {
+        using TestVm vm = new(c => c.hlt());
+        for (uint level = 0; level < 4; level++)
+        {
+            ulong entry = level < 3 ? 0x20007 + ((level + 1) * 0x1000UL) : 0x5007 | (3UL << 59);
+            vm.Load(0x20000 + (level * 0x1000), BitConverter.GetBytes(entry));
+        }
+
+        VmxVcpu vmx = vm.Vcpu.Vmx;
+        vmx.LoadEfer(Efer.Lme | Efer.Lma | Efer.Nxe);
+        vmx.LoadCr4(Cr4.Pae | Cr4.Pke);
+        vmx.LoadCr0(Cr0.Pe | Cr0.Pg | Cr0.Wp | Cr0.Ne);
+        vmx.Cr3 = 0x20000;
+        vm.Processor.State->Pkru = rights << 6;
+        bool reached = vm.Vcpu.Paging.TryTranslate(0x123, kind, user, out ulong gpa, out GuestFault fault);
+        Assert.Equal((error == 0, error), (reached, fault.ErrorCode));
+        Assert.Equal(reached ? 0x5123UL : 0, gpa);
+    }
+
     [Fact]
     [Trait("row", "S97")]
     public void UnknownInstruction_AtCpl3_IsInvalidOpcode_AtCpl0AnError()
