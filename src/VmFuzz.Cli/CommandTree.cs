@@ -39,6 +39,7 @@ internal static class CommandTree
         root.Add(FindingCommands.Explain(host, help));
         root.Add(FindingCommands.Reproduce(host, help));
         root.Add(FindingCommands.Findings(host, help));
+        root.Add(IsaCommand.Create(host, help));
         root.Add(DoctorOf(host, help));
         foreach (Option option in root.Options)
         {

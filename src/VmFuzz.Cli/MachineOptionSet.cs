@@ -21,7 +21,7 @@ internal sealed class MachineOptionSet
 
     private readonly Option<string> _machine = Text("--machine", "flat|pc", "Memory, devices and loader: 'flat' (code at an address, port 0xe9, serial port) or 'pc' (what firmware expects). Default: pc with -bios, otherwise flat.");
     private readonly Option<string> _accel = Text("--accel", "bare|kvm", "Who is in charge: 'bare' (the guest has the processor to itself, default) or 'kvm' (the guest runs in a VM of the hypervisor).");
-    private readonly Option<string> _cpu = Text("--cpu", "MODEL", $"Processor model: {string.Join(", ", CpuModels.Names)}. Default: {MachineOptions.DefaultCpu}.");
+    private readonly Option<string> _cpu = Text("--cpu", "MODEL[,+FEATURE][,-FEATURE]", $"Processor model: {string.Join(", ", CpuModels.Names)}, with features switched on or off (vmfuzz isa --features). Default: {MachineOptions.DefaultCpu}.");
     private readonly Option<string> _memory = Text("--m", "SIZE", "Memory in MiB, or with suffix K, M, G. Default: 128M (pc), 16M (flat).");
     private readonly Option<string> _bios = Text("--bios", "FILE", "Firmware of a pc: whole 4 KiB pages, at most 16 MiB.");
     private readonly Option<string> _kernel = Text("--kernel", "FILE", "Raw code of a flat guest.");
@@ -207,9 +207,9 @@ internal sealed class MachineOptionSet
     };
 
     private static string CpuOf(string? text) =>
-        text is null || CpuModels.TryFind(text, out _)
+        text is null || CpuModels.TryParse(text, out _) is not { } wrong
             ? text ?? MachineOptions.DefaultCpu
-            : throw UserError.At($"there is no processor model '{text}'", "-cpu", $"use {string.Join(" or ", CpuModels.Names)}");
+            : throw new UserError($"-cpu: {wrong}");
 
     private static ulong MemoryOf(string? text, MachineKind kind)
     {

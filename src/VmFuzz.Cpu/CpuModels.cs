@@ -94,11 +94,14 @@ public static class CpuModels
         Common | CpuFeatures.Cx16 | CpuFeatures.Rdtscp | CpuFeatures.Nx | CpuFeatures.LongMode | CpuFeatures.Syscall
             | CpuFeatures.Page1G | CpuFeatures.Lahf64 | CpuFeatures.Pcid | CpuFeatures.Smep | CpuFeatures.Smap
             | CpuFeatures.Umip | CpuFeatures.Fsgsbase | CpuFeatures.Movbe | CpuFeatures.Popcnt | CpuFeatures.Lzcnt
-            | CpuFeatures.Bmi1 | CpuFeatures.Bmi2 | CpuFeatures.Adx | CpuFeatures.Rdrand | CpuFeatures.Rdseed,
+            | CpuFeatures.Bmi1 | CpuFeatures.Bmi2 | CpuFeatures.Adx | CpuFeatures.Rdrand | CpuFeatures.Rdseed | CpuFeatures.Xsave,
         physicalBits: 40,
         signature: 0x0005_06E3,
         maxBasicLeaf: 0x16,
         "VmFuzz Virtual CPU");
+
+    /// <summary>Every feature that can be switched on.</summary>
+    public static CpuFeatures Implemented => VmFuzz64.Features;
 
     /// <summary>A 32-bit processor with PAE and without long mode.</summary>
     public static CpuModel VmFuzz32 { get; } = Create(
@@ -135,6 +138,39 @@ public static class CpuModels
 
         model = VmFuzz64;
         return false;
+    }
+
+    /// <summary>Reads what <c>-cpu</c> takes: a model, then features switched on and off in order, as in <c>max,-smep,+la57</c>.</summary>
+    /// <param name="text">The text; names of features are those of <see cref="CpuFeatureNames"/>.</param>
+    /// <param name="model">The model, when the result is null.</param>
+    /// <returns>What is wrong with the text, in one line that says what to do; null when nothing is.</returns>
+    public static string? TryParse(string text, out CpuModel model)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        string[] parts = text.Split(',');
+        if (!TryFind(parts[0], out model))
+        {
+            return $"there is no processor model '{parts[0]}'; use {string.Join(" or ", Names)}";
+        }
+
+        foreach (string part in parts.AsSpan(1))
+        {
+            if (part is not ['+' or '-', .. string name] || !CpuFeatureNames.TryFind(name, out CpuFeatures feature))
+            {
+                return $"'{part}' does not switch a feature; write + or - and a name that vmfuzz isa --features lists";
+            }
+
+            bool on = part[0] == '+';
+            if (on && (Implemented & feature) == 0)
+            {
+                return $"{name} is not implemented; leave '{part}' out";
+            }
+
+            model = With(model, on ? feature : CpuFeatures.None, on ? CpuFeatures.None : feature);
+        }
+
+        model = model with { Name = text };
+        return null;
     }
 
     /// <summary>A copy of a model with features switched on and off; CPUID follows.</summary>
@@ -214,7 +250,7 @@ public static class CpuModels
         {
             // x87 and SSE state in the legacy area and the header: 576 bytes.
             rows.Add(new(0xD, 0, true, 3, 576, 576, 0));
-            rows.Add(new(0xD, 1, true, 0, 0, 0, 0));
+            rows.Add(new(0xD, 1, true, 1, 0, 0, 0)); // XSAVEOPT
         }
 
         if (maxBasicLeaf >= 0x16)

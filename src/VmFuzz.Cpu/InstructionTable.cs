@@ -48,16 +48,25 @@ public sealed class InstructionTable
         _byMnemonic = new short[(int)Enum.GetValues<Mnemonic>()[^1] + 1];
         Array.Fill(_byMnemonic, (short)-1);
         _byForm = new short[(int)Enum.GetValues<Code>()[^1] + 1];
-        Array.Fill(_byForm, (short)-1);
+        for (int i = 0; i < rows.Length; i++)
+        {
+            if (rows[i].Form == Code.INVALID)
+            {
+                _byMnemonic[(int)rows[i].Mnemonic] = (short)i;
+            }
+        }
+
+        // A mnemonic may have forms of extensions that no model has (BEXTR of XOP).
+        foreach (Code form in Enum.GetValues<Code>())
+        {
+            _byForm[(int)form] = InstructionFamilies.OfDecoded(form).State == FamilyState.Absent ? (short)-1 : _byMnemonic[(int)form.Mnemonic()];
+        }
+
         for (int i = 0; i < rows.Length; i++)
         {
             if (rows[i].Form != Code.INVALID)
             {
                 _byForm[(int)rows[i].Form] = (short)i;
-            }
-            else
-            {
-                _byMnemonic[(int)rows[i].Mnemonic] = (short)i;
             }
         }
     }
@@ -89,16 +98,17 @@ public sealed class InstructionTable
     /// <summary>A table in which one row is replaced or added.</summary>
     public InstructionTable With(InstructionRow row)
     {
-        short index = row.Form != Code.INVALID ? _byForm[(int)row.Form] : _byMnemonic[(int)row.Mnemonic];
+        int index = -1;
+        for (int i = 0; i < _rows.Length && index < 0; i++)
+        {
+            index = _rows[i].Mnemonic == row.Mnemonic && _rows[i].Form == row.Form ? i : -1;
+        }
+
         return new(index < 0 ? _rows.Add(row) : _rows.SetItem(index, row));
     }
 
     /// <summary>Index in <see cref="Rows"/> of an instruction's row (that of its form, else that of its mnemonic), or -1.</summary>
-    public int IndexOf(in Instruction instruction)
-    {
-        short index = _byForm[(int)instruction.Code];
-        return index >= 0 ? index : _byMnemonic[(int)instruction.Mnemonic];
-    }
+    public int IndexOf(in Instruction instruction) => _byForm[(int)instruction.Code];
 
     /// <summary>Finds the row of an instruction: that of its form, else that of its mnemonic.</summary>
     public bool TryFind(in Instruction instruction, out InstructionRow row)

@@ -380,7 +380,7 @@ public sealed unsafe partial class Processor
         reference.Row = Instructions.IndexOf(instruction);
         if (reference.Row < 0)
         {
-            reference.Row = RowNone;
+            reference.Row = UnmodelledForms.Stop(instruction.Code, Model) ? RowNone : RowUndefined;
             return true;
         }
 

@@ -36,11 +36,11 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     {
         Options = options;
         Variants = variants ?? MachineVariants.None;
-        CpuModels.TryFind(options.Cpu, out CpuModel? model);
+        CpuModels.TryParse(options.Cpu, out CpuModel model);
         Memory = new GuestMemory();
         Clock = new VirtualClock();
         Bus = new IoBus(this);
-        Processor = new Processor(model!, Memory, Bus, Clock, inputs, 0, Variants.Instructions);
+        Processor = new Processor(model, Memory, Bus, Clock, inputs, 0, Variants.Instructions);
         Clock.Attach(Processor);
         Processor.Boundary = this;
         if (options.UserAnswers)

@@ -130,9 +130,9 @@ public sealed record MachineOptions
             return $"-m: {Memory} bytes is not a whole number of MiB from 1 MiB to 16 GiB";
         }
 
-        if (!VmFuzz.Cpu.CpuModels.TryFind(Cpu, out _))
+        if (VmFuzz.Cpu.CpuModels.TryParse(Cpu, out _) is { } wrong)
         {
-            return $"-cpu: there is no processor model '{Cpu}'; try {DefaultCpu}";
+            return $"-cpu: {wrong}";
         }
 
         if (ExitCost > MaxExitCost)

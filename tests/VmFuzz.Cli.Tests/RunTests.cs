@@ -127,6 +127,7 @@ public class RunTests : CommandFixture
     [InlineData("trace", "info")]
     [InlineData("trace", "dump")]
     [InlineData("doctor")]
+    [InlineData("isa")]
     public void Help_EachCommand_HasExamples(params string[] command)
     {
         Ran ran = Run([.. command, "--help"]);
