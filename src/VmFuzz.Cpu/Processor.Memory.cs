@@ -153,13 +153,13 @@ public sealed unsafe partial class Processor
         || (linear & ((ulong)(alignment == 0 ? size : alignment) - 1)) == 0
         || RaiseFault(new GuestFault(Vector.Ac));
 
-    /// <summary>Reads a block of bytes (FXRSTOR, XRSTOR, descriptors); its alignment is not checked.</summary>
-    public bool ReadBlock(ulong linear, Span<byte> destination, AccessMode mode = AccessMode.Own)
+    /// <summary>Reads a block of bytes (FXRSTOR, XRSTOR, vectors); its alignment is checked only when one is given.</summary>
+    public bool ReadBlock(ulong linear, Span<byte> destination, AccessMode mode = AccessMode.Own, int alignment = 1)
     {
         for (int done = 0; done < destination.Length;)
         {
             int size = Math.Min(8, destination.Length - done);
-            if (!ReadLinear(Next(linear, done), size, out ulong value, mode, alignment: 1))
+            if (!ReadLinear(Next(linear, done), size, out ulong value, mode, alignment))
             {
                 return false;
             }
@@ -175,13 +175,13 @@ public sealed unsafe partial class Processor
         return true;
     }
 
-    /// <summary>Writes a block of bytes after checking all of it but its alignment.</summary>
-    public bool WriteBlock(ulong linear, ReadOnlySpan<byte> source, AccessMode mode = AccessMode.Own)
+    /// <summary>Writes a block of bytes after checking all of it; its alignment only when one is given.</summary>
+    public bool WriteBlock(ulong linear, ReadOnlySpan<byte> source, AccessMode mode = AccessMode.Own, int alignment = 1)
     {
         for (int done = 0; done < source.Length;)
         {
             int size = Math.Min(8, source.Length - done);
-            if (!ProbeLinear(Next(linear, done), size, AccessKind.Write, mode, alignment: 1))
+            if (!ProbeLinear(Next(linear, done), size, AccessKind.Write, mode, alignment))
             {
                 return false;
             }
@@ -198,7 +198,7 @@ public sealed unsafe partial class Processor
                 value |= (ulong)source[done + i] << (i * 8);
             }
 
-            WriteLinear(Next(linear, done), size, value, mode, alignment: 1);
+            WriteLinear(Next(linear, done), size, value, mode, alignment);
             done += size;
         }
 

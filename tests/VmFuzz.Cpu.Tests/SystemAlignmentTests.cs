@@ -18,6 +18,7 @@ public sealed unsafe class SystemAlignmentTests
 
     private static void Check(SystemFixture f, bool am = true, bool ac = true)
     {
+        f.State->Cr4 |= Cr4.Osfxsr;
         f.State->Cr0 = am ? f.State->Cr0 | Cr0.Am : f.State->Cr0;
         f.Cpu.RFlagsValue = ac ? f.Cpu.RFlagsValue | RFlags.Ac : f.Cpu.RFlagsValue;
         f.Cpu.StateChanged();
@@ -34,6 +35,9 @@ public sealed unsafe class SystemAlignmentTests
     [InlineData(new byte[] { 0x66, 0xC4, 0x03 }, 2)] // les ax, [ebx]
     [InlineData(new byte[] { 0x0F, 0x01, 0x0B }, 4)] // sidt [ebx]
     [InlineData(new byte[] { 0x0F, 0xA3, 0x03 }, 4)] // bt [ebx], eax
+    [InlineData(new byte[] { 0x66, 0x0F, 0x6E, 0x03 }, 4)] // movd xmm0, [ebx]
+    [InlineData(new byte[] { 0xF3, 0x0F, 0x7E, 0x03 }, 8)] // movq xmm0, [ebx]
+    [InlineData(new byte[] { 0xF3, 0x0F, 0x6F, 0x03 }, 1)] // movdqu xmm0, [ebx]
     public void Access_AtUserLevel_NeedsTheAlignmentOfItsType(byte[] code, int alignment)
     {
         for (int at = 0; at < 8; at++)
