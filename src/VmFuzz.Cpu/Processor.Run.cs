@@ -226,7 +226,7 @@ public sealed unsafe partial class Processor
         ulong deliveries = _deliveries;
         s->PendingLink = null;
         Execute(block);
-        if (s->Stop is StopKind.Fault or StopKind.Exit or StopKind.Unimplemented)
+        if (s->Stop is StopKind.Fault or StopKind.Exit or StopKind.Unimplemented or StopKind.Event)
         {
             s->Interruptibility |= shadow;
             return;
@@ -307,6 +307,9 @@ public sealed unsafe partial class Processor
                 return false;
             case StopKind.Unimplemented:
                 reason = CpuStop.Unimplemented;
+                return false;
+            case StopKind.Event:
+                reason = CpuStop.Event;
                 return false;
             default:
                 return true;
