@@ -99,25 +99,4 @@ public sealed class KvmRun
         InternalCount = data.Length;
         data.CopyTo(_internalData);
     }
-
-    internal void Reset()
-    {
-        _data.AsSpan().Clear();
-        _internalData.AsSpan().Clear();
-        RequestInterruptWindow = false;
-        ImmediateExit = false;
-        ExitReason = KvmExitReason.Unknown;
-        ReadyForInterruptInjection = false;
-        IfFlag = false;
-        Cr8 = 0;
-        ApicBase = 0;
-        HardwareReason = 0;
-        Io = default;
-        Mmio = default;
-        Hypercall = 0;
-        InternalError = KvmInternalError.None;
-        InternalCount = 0;
-        InternalText = "";
-        Debug = default;
-    }
 }

@@ -22,8 +22,6 @@ public sealed partial class Vcpu
             return -Errno.EINVAL;
         }
 
-        // A call that fails says nothing of the call before it.
-        KvmRun.ExitReason = KvmExitReason.Unknown;
         result = ArchRun();
         if (result == Stopped)
         {

@@ -40,12 +40,19 @@ public sealed partial class Vcpu
             Vmx.RestoreSwitched(index - ScalarFields, source);
         }
 
-        Emulator.Clear();
-        StoppedInGuest = false;
+        ForgetPass();
     }
 
     /// <inheritdoc/>
     public IStateCopy CopyState() => new Copied(this);
+
+    // What the last run call left and no field says: the next one shows nothing of it, not even when it fails.
+    private void ForgetPass()
+    {
+        Emulator.Clear();
+        StoppedInGuest = false;
+        KvmRun.ExitReason = KvmExitReason.Unknown;
+    }
 
     private ulong GetScalar(int index) => index switch
     {
@@ -148,8 +155,7 @@ public sealed partial class Vcpu
             }
 
             _switched.Restore();
-            _vcpu.Emulator.Clear();
-            _vcpu.StoppedInGuest = false;
+            _vcpu.ForgetPass();
         }
     }
 }

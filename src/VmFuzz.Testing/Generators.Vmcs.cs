@@ -68,16 +68,16 @@ public static partial class Generators
         using Vmcs golden = GoldenVmcs.Create(allCapabilities ? VmxCapabilities.Everything : VmxCapabilities.Default);
         var values = writable.Concat(checkedFields).Distinct().ToDictionary(static f => f, f => golden[f]);
         return from field in Gen.Frequency((3, Gen.Elements(checkedFields)), (1, Gen.Elements(writable)))
-            from bit in Gen.Choose(0, 63)
-            from other in Gen.Choose(0, 63)
-            from any in Interesting
-            from how in Gen.Choose(0, 5)
-            select new FieldOverride(field, how switch
-            {
-                0 => any,
-                1 => values[field] ^ (1UL << bit) ^ (1UL << other),
-                2 => values[field] + any % 16,
-                _ => values[field] ^ (1UL << (bit & (how == 3 ? 15 : 63))),
-            });
+               from bit in Gen.Choose(0, 63)
+               from other in Gen.Choose(0, 63)
+               from any in Interesting
+               from how in Gen.Choose(0, 5)
+               select new FieldOverride(field, how switch
+               {
+                   0 => any,
+                   1 => values[field] ^ (1UL << bit) ^ (1UL << other),
+                   2 => values[field] + any % 16,
+                   _ => values[field] ^ (1UL << (bit & (how == 3 ? 15 : 63))),
+               });
     }
 }

@@ -185,4 +185,10 @@ public sealed class InputTextTests
             text.ToString(),
             StringComparison.Ordinal);
     }
+
+    [Theory]
+    [InlineData(10UL, "Cpuid")]
+    [InlineData(0x8000_0029UL, "EntryFailureMachineCheck, entry failed")]
+    [InlineData(0x8000_0000UL, "VMfail")]
+    public void Exit_Reasons_HaveNames(ulong reason, string name) => Assert.Equal(name, ArchitectureNames.Exit(reason));
 }

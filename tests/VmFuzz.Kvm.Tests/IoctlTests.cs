@@ -56,7 +56,7 @@ public class IoctlTests
         Assert.Equal("user Hlt 0", vm.Log[^1]);
         vm.Vcpu.KvmRun.Cr8 = 77;
         Assert.Equal(-Errno.EINVAL, vm.Vcpu.Run());
-        Assert.Equal("user Unknown -22", vm.Log[^1]);
+        Assert.Equal("user Hlt -22", vm.Log[^1]);
     }
 
     [Fact]

@@ -12,6 +12,7 @@ namespace VmFuzz.Cli;
 /// </summary>
 internal sealed class CoverProcess : IDisposable
 {
+    private const string Ready = "ready";
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private readonly string _setup;
@@ -51,7 +52,7 @@ internal sealed class CoverProcess : IDisposable
             return Cells(Convert.FromBase64String(answer));
         }
 
-        string why = hung ? string.Create(CultureInfo.InvariantCulture, $"it did not end in {Patience.TotalSeconds} s") : Ended(_process);
+        string why = hung ? string.Create(CultureInfo.InvariantCulture, $"it did not end in {Patience.TotalSeconds} s") : $"it ends the process that runs it ({Place(_process).Where})";
         Dispose();
         _say($"{input.Origin} is left out: {why}");
         return [];
@@ -76,6 +77,7 @@ internal sealed class CoverProcess : IDisposable
 
         FuzzPlugins plugins = FuzzPlugins.Load(paths);
         CoverRunner runner = CoverRunner.Open(plugins.Find(name) ?? throw NotForPeople(), plugins);
+        answers.WriteLine(Ready);
         while (input.ReadLine() is { } line)
         {
             answers.WriteLine(Convert.ToBase64String(runner.Run(Convert.FromBase64String(line))));
@@ -125,15 +127,16 @@ internal sealed class CoverProcess : IDisposable
         { IsBackground = true, Name = "cover worker errors" };
         _drain.Start();
         process.StandardInput.WriteLine(_setup);
-        return process;
+        process.StandardInput.Flush();
+        return process.StandardOutput.ReadLine() is Ready
+            ? process
+            : throw UserError.At($"the process that runs inputs cannot begin ({Place(process).Text})", process.StartInfo.FileName, "see whether 'vmfuzz fuzz' runs the same target");
     }
 
-    private string Ended(Process process)
+    private DeathPlace Place(Process process)
     {
         process.WaitForExit();
         _drain?.Join();
-        int signal = process.ExitCode > 128 ? process.ExitCode - 128 : 0;
-        DeathPlace place = DeathPlace.Of(signal, process.ExitCode, _error.ToString());
-        return $"it ends the process that runs it ({place.Where})";
+        return DeathPlace.Of(process.ExitCode > 128 ? process.ExitCode - 128 : 0, process.ExitCode, _error.ToString());
     }
 }

@@ -93,6 +93,8 @@ internal static class RerunCommand
             Sync = file.Jobs > 1,
         };
         Func<byte[], byte[]> engine = HostLoader.Open(WorkerCampaign.ConfigOf(order), file.Coverage);
-        return FuzzHostResponse.FromJson(engine(new FuzzHostRequest { Op = FuzzHostRequest.Rerun, Index = execution }.ToJson()));
+        FuzzHostResponse answer = FuzzHostResponse.FromJson(engine(new FuzzHostRequest { Op = FuzzHostRequest.Rerun, Index = execution }.ToJson()));
+        engine(new FuzzHostRequest { Op = FuzzHostRequest.Stop }.ToJson());
+        return answer;
     }
 }

@@ -19,7 +19,7 @@ internal sealed class WorkerCampaign
     private readonly Func<bool> _stop;
     private readonly Stopwatch _watch = Stopwatch.StartNew();
     private readonly SortedDictionary<string, string> _findings = new(StringComparer.Ordinal);
-    private Func<byte[], byte[]> _host = static _ => [];
+    private volatile Func<byte[], byte[]>? _host;
     private FuzzHostResponse _last = new();
     private CampaignStatus _status = new();
 
@@ -49,6 +49,11 @@ internal sealed class WorkerCampaign
         Banner = string.Create(CultureInfo.InvariantCulture, $"{order.Target}-{order.Worker:d2}"),
         CommandLine = order.CommandLine,
     };
+
+    /// <summary>Where the execution stands that runs now; empty when that is not known. May be asked from another thread.</summary>
+    public string Place() => _host is { } host
+        ? FuzzHostResponse.FromJson(host(new FuzzHostRequest { Op = FuzzHostRequest.Place }.ToJson())).Place ?? ""
+        : "";
 
     /// <summary>Runs until it is told to stop, has done its executions, or has grown too large.</summary>
     /// <exception cref="UserError">The engine refuses what the user gave.</exception>
@@ -138,7 +143,7 @@ internal sealed class WorkerCampaign
     {
         request.Time = (ulong)_watch.ElapsedMilliseconds;
         request.Clock = Clock();
-        _last = FuzzHostResponse.FromJson(_host(request.ToJson()));
+        _last = FuzzHostResponse.FromJson(_host!(request.ToJson()));
         _status = _last.Status ?? _status;
         foreach (string line in _last.Log)
         {

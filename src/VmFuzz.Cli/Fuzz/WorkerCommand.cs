@@ -36,11 +36,13 @@ internal static class WorkerCommand
             context.Cancel = true;
             stop.Raise();
         });
-        Listen(input, stop, TimeSpan.FromSeconds(Math.Max(1, order.HangSeconds)));
+        var gate = new Lock();
+        var campaign = new WorkerCampaign(order, Tell, () => stop.Raised);
+        Listen(input, stop, TimeSpan.FromSeconds(Math.Max(1, order.HangSeconds)), () => Tell(new WorkerReport { Word = WorkerWord.Place, Text = campaign.Place() }));
         try
         {
             using FileStream held = Lock(order);
-            new WorkerCampaign(order, Tell, () => stop.Raised).Run();
+            campaign.Run();
             return ExitStatus.Fine;
         }
         catch (UserError error)
@@ -53,7 +55,10 @@ internal static class WorkerCommand
         {
             try
             {
-                reports.WriteLine(WorkerReport.Format(report));
+                lock (gate)
+                {
+                    reports.WriteLine(WorkerReport.Format(report));
+                }
             }
             catch (IOException)
             {
@@ -63,12 +68,17 @@ internal static class WorkerCommand
         }
     }
 
-    private static void Listen(StreamReader input, StopFlag stop, TimeSpan patience) => new Thread(() =>
+    private static void Listen(StreamReader input, StopFlag stop, TimeSpan patience, Action place) => new Thread(() =>
     {
         bool orphan = false;
         try
         {
-            string? line = input.ReadLine();
+            string? line;
+            while ((line = input.ReadLine()) is not null && WorkerReport.TryParse<WorkerOrder>(line) is { Place: true })
+            {
+                place();
+            }
+
             orphan = line is null;
         }
         catch (IOException)

@@ -16,6 +16,9 @@ internal sealed record WorkerOrder
     /// <summary>Whether it shall end; everything else says how it begins.</summary>
     public bool Stop { get; init; }
 
+    /// <summary>Whether it shall only say where its execution stands, which does not end; everything else means nothing then.</summary>
+    public bool Place { get; init; }
+
     /// <summary>Its number.</summary>
     public int Worker { get; init; }
 
@@ -71,6 +74,9 @@ internal enum WorkerWord
     /// <summary>A finding that it did not have before.</summary>
     Finding,
 
+    /// <summary>Where its execution stands.</summary>
+    Place,
+
     /// <summary>A line for people.</summary>
     Log,
 
@@ -113,7 +119,7 @@ internal sealed record WorkerReport
     /// <summary>A finding.</summary>
     public FoundFinding? Finding { get; init; }
 
-    /// <summary>A line for people, or the reason of an end.</summary>
+    /// <summary>A line for people, the reason of an end, or a place.</summary>
     public string? Text { get; init; }
 
     /// <summary>Whether the finding is one that the directory had when the worker began.</summary>

@@ -15,6 +15,9 @@ internal sealed class WorkerSlot : IDisposable
     private const double StopSeconds = 5;
     private const double LookSeconds = 0.25;
 
+    // A worker whose execution hangs can still say where.
+    private const double PlaceSeconds = 2;
+
     // A process that got no processor time is slow, not hung; after so many times the limit it is hung all the same.
     private const double Patience = 6;
 
@@ -34,6 +37,7 @@ internal sealed class WorkerSlot : IDisposable
     private ulong? _before;
     private int _deaths;
     private bool _hung;
+    private string _place = "";
     private bool _stopping;
     private bool _progressed;
 
@@ -77,7 +81,8 @@ internal sealed class WorkerSlot : IDisposable
 
         _current = _currentAtStart = CurrentExecution.TryRead(Folder);
         _processorTime = TimeSpan.Zero;
-        (_end, _hung, _progressed) = (null, false, false);
+        _killAt = double.PositiveInfinity;
+        (_end, _hung, _progressed, _place) = (null, false, false, "");
         _movedAt = now;
         _process = WorkerProcess.Start(_setup.Recipe(), _setup.Order with { Executions = left, Skip = [.. _skip], Death = _death }, _setup.News);
         Show("starting");
@@ -114,6 +119,10 @@ internal sealed class WorkerSlot : IDisposable
             case WorkerWord.Finding when report.Finding is { } finding:
                 _setup.Found(finding, report.Known);
                 break;
+            case WorkerWord.Place when _hung:
+                _place = report.Text ?? "";
+                _process.Kill();
+                break;
             case WorkerWord.Log:
                 _setup.Say(report.Text ?? "");
                 break;
@@ -141,7 +150,7 @@ internal sealed class WorkerSlot : IDisposable
         _lookAt = now + LookSeconds;
         if (now >= _killAt)
         {
-            _setup.Say(Text($"worker {_setup.Order.Worker} did not end in time and was killed"));
+            _setup.Say(_hung ? "" : Text($"worker {_setup.Order.Worker} did not end in time and was killed"));
             _killAt = double.PositiveInfinity;
             _process.Kill();
             return;
@@ -162,7 +171,8 @@ internal sealed class WorkerSlot : IDisposable
         if (still > limit && !_hung && ((_process.ProcessorTime() - _processorTime).TotalSeconds > limit / 2 || still > limit * Patience))
         {
             _hung = true;
-            _process.Kill();
+            _killAt = Math.Min(_killAt, now + PlaceSeconds);
+            _process.Tell(new WorkerOrder { Place = true });
         }
     }
 
@@ -217,7 +227,7 @@ internal sealed class WorkerSlot : IDisposable
     private void Died(WorkerProcess process, double now)
     {
         CurrentExecution? last = CurrentExecution.TryRead(Folder);
-        DeathPlace place = _hung ? new("worker", Text($"the execution did not end in {_setup.HangSeconds} s")) : DeathPlace.Of(process.Signal, process.ExitCode, process.Error);
+        DeathPlace place = _hung ? new(_place.Length == 0 ? "worker" : _place, Text($"the execution did not end in {_setup.HangSeconds} s")) : DeathPlace.Of(process.Signal, process.ExitCode, process.Error);
         _progressed = last is { } reached && last != _currentAtStart
             && (reached.Phase is CampaignPhase.Fuzzing or CampaignPhase.Loading || reached.Executions > (_currentAtStart?.Executions ?? 0));
         _deaths = _progressed ? 1 : _deaths + 1;

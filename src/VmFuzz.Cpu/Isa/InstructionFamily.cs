@@ -93,7 +93,7 @@ public static class InstructionFamilies
         new("base", FamilyState.Complete, "integer and system instructions", []),
     ];
 
-    private static readonly InstructionFamily[] ByFeature = Index();
+    private static readonly ImmutableArray<InstructionFamily> ByFeature = Index();
 
     /// <summary>The family of a form.</summary>
     public static InstructionFamily Of(Code form) => form.ToOpCode().DecoderOption != DecoderOptions.None ? Undecoded : OfDecoded(form);
@@ -111,7 +111,7 @@ public static class InstructionFamilies
         return first;
     }
 
-    private static InstructionFamily[] Index()
+    private static ImmutableArray<InstructionFamily> Index()
     {
         var index = new InstructionFamily[Enum.GetValues<CpuidFeature>().Length];
         Array.Fill(index, All[^1]);
@@ -123,7 +123,7 @@ public static class InstructionFamilies
             }
         }
 
-        return index;
+        return [.. index];
     }
 
     private static IEnumerable<CpuidFeature> Named(string prefix)

@@ -100,6 +100,12 @@ public sealed record FuzzHostRequest
     /// <summary>Adds a finding that only a supervisor sees: execution <see cref="Index"/> ended the process or did not end.</summary>
     public const string Finding = "finding";
 
+    /// <summary>
+    /// Says where the execution that runs stands: <see cref="IFuzzExecutor.Place"/>. The one request that may come from
+    /// another thread while a step goes on.
+    /// </summary>
+    public const string Place = "place";
+
     /// <summary>Writes what is left to write and closes. Every later request is an error.</summary>
     public const string Stop = "stop";
 
@@ -142,6 +148,9 @@ public sealed record FuzzHostResponse
 
     /// <summary>The campaign's figures; null with an error.</summary>
     public CampaignStatus? Status { get; set; }
+
+    /// <summary>Where the execution stands; null when that was not asked for.</summary>
+    public string? Place { get; set; }
 
     /// <summary>The bytes of the input asked for, base64 in JSON.</summary>
     public byte[]? Input { get; set; }

@@ -35,7 +35,11 @@ internal sealed class FuzzHostSession(FuzzHostConfig config, Campaign campaign, 
             response = Error($"the request is not understood: {e.Message}");
         }
 
-        response.Log = log.Take();
+        if (response.Place is null)
+        {
+            response.Log = log.Take();
+        }
+
         return response.ToJson();
     }
 
@@ -43,6 +47,12 @@ internal sealed class FuzzHostSession(FuzzHostConfig config, Campaign campaign, 
 
     private FuzzHostResponse Answer(FuzzHostRequest request)
     {
+        if (request.Op == FuzzHostRequest.Place)
+        {
+            // From another thread: nothing of the campaign may be touched.
+            return new FuzzHostResponse { Place = executor.Place };
+        }
+
         if (_stopped)
         {
             return Error("the campaign is closed");

@@ -22,6 +22,12 @@ public interface IFuzzExecutor : IDisposable
     /// <summary>Semantic features of the last run.</summary>
     FeatureMap Features { get; }
 
+    /// <summary>
+    /// Where the run that goes on stands: the id of the exit's row while its handler runs, otherwise empty. May be asked from
+    /// another thread, about a run that does not end.
+    /// </summary>
+    string Place => "";
+
     /// <summary>Resets the machine, runs an input and applies the oracles that watch a single run.</summary>
     /// <param name="input">A canonical input; not changed.</param>
     Execution Run(FuzzInput input);

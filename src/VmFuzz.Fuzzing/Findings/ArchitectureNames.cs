@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Globalization;
 using VmFuzz.Arch;
 using VmFuzz.Cpu;
+using VmFuzz.Vmx;
 
 namespace VmFuzz.Fuzzing;
 
@@ -25,9 +26,14 @@ public static class ArchitectureNames
     ];
 
     /// <summary>Name of an exit reason; bit 31 (entry failure) is shown too.</summary>
-    /// <param name="reason">The 32 bits of the field.</param>
+    /// <param name="reason">The 32 bits of the field; bit 31 alone stands for VMfail, which has no exit.</param>
     public static string Exit(ulong reason)
     {
+        if (reason == VmExit.EntryFailureBit)
+        {
+            return "VMfail";
+        }
+
         var basic = (ExitReason)(ushort)reason;
         string name = Enum.IsDefined(basic) ? basic.ToString() : string.Create(CultureInfo.InvariantCulture, $"reason {(ushort)reason}");
         return (reason & (1UL << 31)) != 0 ? name + ", entry failed" : name;

@@ -34,13 +34,13 @@ internal static class RawMaterial
         input.Code.AddRange(bytes[..Math.Min(room, bytes.Length)]);
     }
 
-    // Reason, then a byte that says which fields follow.
+    // Reason, or how an entry fails, then a byte that says which fields follow.
     private static void AddExits(FuzzInput input, ReadOnlySpan<byte> bytes)
     {
         Tap tap = new(bytes);
         while (tap.Any && input.Exits.Count < FuzzLimits.Items)
         {
-            uint reason = (uint)(tap.Take(1) % Reasons);
+            uint reason = ReasonOf((byte)tap.Take(1));
             uint shape = (uint)tap.Take(1);
             ulong qualification = (shape & 1) != 0 ? tap.Take(2) : 0;
             qualification |= (shape & 2) != 0 ? tap.Take(4) << 16 : 0;
@@ -73,6 +73,13 @@ internal static class RawMaterial
                 information);
             input.Exits.Add(new MadeExit(exit, registers, fields));
         }
+    }
+
+    // The last bytes are entry failures.
+    private static uint ReasonOf(byte value)
+    {
+        int failure = value - (byte.MaxValue + 1 - MadeExitPlayer.EntryFailures.Length);
+        return failure < 0 ? (uint)(value % Reasons) : VmExit.EntryFailureBit | (uint)MadeExitPlayer.EntryFailures[failure];
     }
 
     private static FieldOverride GuestField(ref Tap tap)

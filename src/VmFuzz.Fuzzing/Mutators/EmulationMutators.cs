@@ -17,16 +17,16 @@ internal static class EmulationMutators
 
     // Null ones by level, those of the descriptor table, of a local table, beyond the end.
     private static readonly ImmutableArray<ulong> Selectors =
-        [0, 1, 2, 3, 0, 3, 8, 0x10, FuzzLayout.UserCode, FuzzLayout.UserData, 0x13, 0x28, 0x2B, 4, 0x40, 0xFFF8];
+        [0, 1, 2, 3, 0, 3, 0, 3, 8, 0x10, FuzzLayout.UserCode, FuzzLayout.UserData, 0x13, 0x28, 0x2B, 4, 0x40, 0xFFF8];
 
     private static readonly ImmutableArray<ulong> CodeSelectors = [8, 8, FuzzLayout.UserCode, 0x10];
 
     // On both sides of where addresses stop being canonical.
-    private static readonly ImmutableArray<ulong> Edges = [0x7FFF_FFFF_FFFF, 0x8000_0000_0000, 0xFFFF_7FFF_FFFF_FFFF, 0xFFFF_8000_0000_0000, 1UL << 63, 1UL << 32];
+    private static readonly ImmutableArray<ulong> Edges = [0x7FFF_FFFF_FFFF, 0x8000_0000_0000, 0xFFFF_7FFF_FFFF_FFFF, 0xFFFF_8000_0000_0000, 1UL << 63];
 
     public static readonly ImmutableArray<Mutator> Rows =
     [
-        new("exits.emulate", FuzzTargets.ExitHandlers, 80, FuzzSections.Exits | FuzzSections.Code | FuzzSections.Patches, Emulate),
+        new("exits.emulate", FuzzTargets.ExitHandlers, 120, FuzzSections.Exits | FuzzSections.Code | FuzzSections.Patches, Emulate),
         new("code.device", FuzzTargets.GuestCode, 40, FuzzSections.Code, InsertDeviceAccess),
         new("patches.frame", FuzzTargets.GuestCode | FuzzTargets.ExitHandlers, 15, FuzzSections.Patches, static (ref MutationContext c) => AddFrame(ref c, 2 << c.Pick(3))),
     ];
@@ -46,12 +46,12 @@ internal static class EmulationMutators
         c.Forge.Decode(input.Code, at, input.Mode, out Instruction instruction);
         ulong start = input.Mode == FlatMode.Real16 ? FuzzLayout.Code & 0xFFFF : FuzzLayout.Code;
         var fields = ImmutableArray.CreateBuilder<FieldOverride>();
-        switch (c.Pick(4))
+        switch (c.Pick(6))
         {
-            case 0:
+            case 0 or 1:
                 fields.AddRange(GuestStates.User(input.Mode).Fields);
                 break;
-            case 1:
+            case 2:
                 fields.AddRange(c.Pick(GuestStates.All).Fields);
                 break;
         }

@@ -38,6 +38,9 @@ public sealed class ExitHandlersExecutor : IFuzzExecutor
     public FeatureMap Features { get; } = new();
 
     /// <inheritdoc/>
+    public string Place => _last?.Place ?? "";
+
+    /// <inheritdoc/>
     public Execution Run(FuzzInput input)
     {
         ArgumentNullException.ThrowIfNull(input);

@@ -31,6 +31,9 @@ internal sealed class ExitRunner : IDisposable
     /// <summary>Who watches the machine.</summary>
     public IMachineObserver Observer => _invariants;
 
+    /// <summary>Id of the row whose handler runs; empty when none does. May be asked from another thread.</summary>
+    public string Place => _invariants.Place;
+
     /// <summary>Exits of the run.</summary>
     public ulong Exits => _monitor.Exits;
 

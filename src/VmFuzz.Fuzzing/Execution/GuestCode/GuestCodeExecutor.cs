@@ -31,6 +31,9 @@ public sealed class GuestCodeExecutor : IFuzzExecutor
     public FeatureMap Features => _features;
 
     /// <inheritdoc/>
+    public string Place => _machines.Place;
+
+    /// <inheritdoc/>
     public Execution Run(FuzzInput input)
     {
         ArgumentNullException.ThrowIfNull(input);

@@ -46,6 +46,23 @@ internal sealed class GuestMachines : IDisposable
 
     public GuestComparison Comparison { get; } = new();
 
+    /// <summary>Id of the row whose handler runs on one of them; empty when none does. May be asked from another thread.</summary>
+    public string Place
+    {
+        get
+        {
+            foreach (GuestRunner? runner in _runners)
+            {
+                if (runner?.Place is { Length: > 0 } place)
+                {
+                    return place;
+                }
+            }
+
+            return "";
+        }
+    }
+
     /// <summary>The machine of a kind.</summary>
     public GuestRunner Get(GuestMachineKind kind, FlatMode mode) => _runners[((int)kind * Modes) + (int)mode] ??= Create(kind, mode);
 

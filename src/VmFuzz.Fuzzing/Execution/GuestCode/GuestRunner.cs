@@ -29,6 +29,9 @@ internal sealed class GuestRunner : IDisposable
     /// <summary>Who watches the machine.</summary>
     public IMachineObserver Observer => _invariants is { } monitor ? monitor : Monitor;
 
+    /// <summary>Id of the row whose handler runs; empty when none does. May be asked from another thread.</summary>
+    public string Place => _invariants?.Place ?? "";
+
     public FuzzMachine Fuzz { get; }
 
     public Machine Machine => Fuzz.Machine;

@@ -22,6 +22,7 @@ public sealed class InvariantMonitor : IMachineObserver
     private readonly RunView _view;
     private readonly ulong[] _held = new ulong[InvariantTable.Moments];
     private ulong _exits;
+    private volatile string _place = "";
 
     /// <summary>Starts to watch; the caller hands it to <see cref="Machine.Observe"/>.</summary>
     /// <param name="machine">A machine with accelerator kvm.</param>
@@ -42,9 +43,13 @@ public sealed class InvariantMonitor : IMachineObserver
     /// <summary>Is called when an invariant breaks, at most once a run.</summary>
     public Action<BrokenInvariant>? Broke { get; set; }
 
+    /// <summary>Id of the row whose handler runs; empty when none does. May be asked from another thread.</summary>
+    public string Place => _place;
+
     /// <summary>A new run begins.</summary>
     public void Begin()
     {
+        _place = "";
         Broken = null;
         Array.Clear(_held);
         _exits = 0;
@@ -75,6 +80,7 @@ public sealed class InvariantMonitor : IMachineObserver
     /// <inheritdoc/>
     public void OnHandling(Vcpu vcpu, ExitRow row, in VmExit exit)
     {
+        _place = row.Id;
         _view.Take(row, exit);
         Look(InvariantMoment.Handling);
         _next?.OnHandling(vcpu, row, exit);
@@ -83,6 +89,7 @@ public sealed class InvariantMonitor : IMachineObserver
     /// <inheritdoc/>
     public void OnHandled(Vcpu vcpu, ExitRow row, in VmExit exit, ExitOutcome outcome)
     {
+        _place = "";
         _view.Outcome = outcome;
         Look(InvariantMoment.Handled);
         _next?.OnHandled(vcpu, row, exit, outcome);
