@@ -62,7 +62,7 @@ public sealed class ExecLineTests : CommandFixture
     [InlineData("""{"id":2,"code":"90","mem":[{"at":"0xffffffffffffffff","hex":"0000"}]}""", "2", "not canonical")]
     [InlineData("""{"id":2,"code":"90","mode":"real","mem":[{"at":"0xffffff","hex":"0000"}]}""", "2", "do not lie in the 16 MiB of memory")]
     [InlineData("""{"id":2,"code":"90","mode":"protected32","regs":{"rip":"0x1000000"}}""", "2", "do not lie in the 16 MiB of memory")]
-    [InlineData("""{"id":2,"code":"0f58c1"}""", "2", "not modelled: instruction addps")]
+    [InlineData("""{"id":2,"code":"d9fe"}""", "2", "not modelled: instruction fsin")]
     public void Exec_BadLine_IsOneLineWithAnErrorAndTheNextOneRuns(string line, string id, string error)
     {
         Ran ran = Run("exec", Make("bad.jsonl", Encoding.UTF8.GetBytes(line + "\n" + """{"id":9,"code":"90"}""" + "\n")));
@@ -105,6 +105,24 @@ public sealed class ExecLineTests : CommandFixture
         Assert.Contains("\"stop\":\"max\"", results[4], StringComparison.Ordinal);
         Assert.Contains("\"stop\":\"max\"", results[5], StringComparison.Ordinal);
         Assert.Equal(2, ran.Status);
+    }
+
+    [Fact]
+    public void Exec_OverPipes_AnswersEachLineBeforeTheNextOne()
+    {
+        using System.Diagnostics.Process process = Start("exec", "--keep");
+        for (int n = 1; n <= 3; n++)
+        {
+            process.StandardInput.WriteLine("""{"id":"inc","code":"48ffc0"}""");
+            process.StandardInput.Flush();
+            JsonElement result = JsonDocument.Parse(process.StandardOutput.ReadLine()!).RootElement;
+            Assert.Equal($"0x{n}", result.GetProperty("regs").GetProperty("rax").GetString());
+        }
+
+        process.StandardInput.Close();
+        process.WaitForExit();
+        Assert.Equal("", process.StandardOutput.ReadToEnd());
+        Assert.Equal(0, process.ExitCode);
     }
 
     [Fact]

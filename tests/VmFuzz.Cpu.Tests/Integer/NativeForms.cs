@@ -33,6 +33,9 @@ internal static class NativeForms
         Mnemonic.Aaa, Mnemonic.Aas, Mnemonic.Aam, Mnemonic.Aad, Mnemonic.Daa, Mnemonic.Das,
     ];
 
+    /// <summary>How many times as many cases as usual this run takes.</summary>
+    public static readonly int Times = Environment.GetEnvironmentVariable("VMFUZZ_LONG") == "1" ? 20 : 1;
+
     /// <summary>The mode of the model in which code of a size runs.</summary>
     public static TestMode ModeOf(int bitness) => bitness switch
     {
@@ -50,8 +53,11 @@ internal static class NativeForms
     /// <summary>The forms that code of a size has and that both the host and the model have.</summary>
     public static IEnumerable<OpCodeInfo> Of(int bitness) => Enum.GetValues<Code>()
         .Select(static code => code.ToOpCode())
-        .Where(info => info.IsInstruction && info.DecoderOption == DecoderOptions.None && (bitness == 64 ? info.Mode64 : bitness == 32 ? info.Mode32 : info.Mode16)
-            && !RandomForms.IsForeign(info) && Array.IndexOf(Tested, info.Mnemonic) >= 0 && HostHas(info.Mnemonic));
+        .Where(info => IsIn(bitness, info) && Array.IndexOf(Tested, info.Mnemonic) >= 0 && HostHas(info.Mnemonic));
+
+    /// <summary>Whether code of a size has a form, on any but a few processors of long ago.</summary>
+    public static bool IsIn(int bitness, OpCodeInfo info) => info.IsInstruction && info.DecoderOption == DecoderOptions.None
+        && (bitness == 64 ? info.Mode64 : bitness == 32 ? info.Mode32 : info.Mode16) && !RandomForms.IsForeign(info);
 
     /// <summary>Random registers, then flags, of a kind that the instruction often has a result for.</summary>
     public static void RandomState(in Instruction ins, int bitness, int number, ref SplitMix64 random, Span<ulong> state)

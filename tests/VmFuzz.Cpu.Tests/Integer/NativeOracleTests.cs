@@ -11,7 +11,7 @@ public sealed class NativeOracleTests(ITestOutputHelper output)
 {
     private const int CasesPerEncoding = 48;
 
-    private static readonly int EncodingsPerCode = 12 * (Environment.GetEnvironmentVariable("VMFUZZ_LONG") == "1" ? 20 : 1);
+    private static readonly int EncodingsPerCode = 12 * NativeForms.Times;
 
     [Theory]
     [InlineData(64)]

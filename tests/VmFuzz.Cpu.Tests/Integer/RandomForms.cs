@@ -32,8 +32,8 @@ internal static class RandomForms
             {
                 ins.SetOpKind(i, OpKind.Memory);
                 ins.MemoryBase = memoryBase;
-                ins.MemoryDisplacement64 = (ulong)(random.Below(33) - 16);
-                ins.MemoryDisplSize = 8;
+                ins.MemoryDisplacement64 = (ulong)(random.Below(33) - 16) & NativeForms.MaskOf(bitness);
+                ins.MemoryDisplSize = bitness / 8;
             }
             else if (!TrySetOperand(ref ins, i, info.GetOpKind(i), ref random, bitness))
             {
