@@ -92,7 +92,7 @@ public static class CpuModels
         Common | CpuFeatures.Cx16 | CpuFeatures.Rdtscp | CpuFeatures.Nx | CpuFeatures.LongMode | CpuFeatures.Syscall
             | CpuFeatures.Page1G | CpuFeatures.Lahf64 | CpuFeatures.Pcid | CpuFeatures.Smep | CpuFeatures.Smap
             | CpuFeatures.Umip | CpuFeatures.Fsgsbase | CpuFeatures.Movbe | CpuFeatures.Popcnt | CpuFeatures.Lzcnt
-            | CpuFeatures.Bmi1 | CpuFeatures.Bmi2 | CpuFeatures.Adx | CpuFeatures.Rdrand | CpuFeatures.Rdseed,
+            | CpuFeatures.Bmi1 | CpuFeatures.Bmi2 | CpuFeatures.Adx | CpuFeatures.Rdrand | CpuFeatures.Rdseed | CpuFeatures.Xsave,
         physicalBits: 40,
         signature: 0x0005_06E3,
         maxBasicLeaf: 0x16,
@@ -248,7 +248,7 @@ public static class CpuModels
         {
             // x87 and SSE state in the legacy area and the header: 576 bytes.
             rows.Add(new(0xD, 0, true, 3, 576, 576, 0));
-            rows.Add(new(0xD, 1, true, 0, 0, 0, 0));
+            rows.Add(new(0xD, 1, true, 1, 0, 0, 0)); // XSAVEOPT
         }
 
         if (maxBasicLeaf >= 0x16)

@@ -43,8 +43,9 @@ internal static class FuzzReport
             CultureInfo.InvariantCulture,
             $"vmfuzz: {view.Target}, seed {view.Seed}: {(view.Findings.IsEmpty ? "nothing found" : view.Findings.Length == 1 ? "1 finding" : $"{view.Findings.Length} findings")}"));
         double mean = view.Elapsed > 0 ? view.Fresh / view.Elapsed : 0;
+        string exits = view.Exits == 0 || view.Elapsed <= 0 ? "" : $", {FuzzTexts.Rate(view.Exits / view.Elapsed)} exits/s";
         string earlier = view.Fresh == view.Executions ? "" : $" ({Quantities.Grouped(view.Executions)} with those before)";
-        writer.WriteLine($"  {Quantities.Grouped(view.Fresh)} executions{earlier} in {Quantities.Seconds(view.Elapsed)} s ({FuzzTexts.Rate(mean)}/s) by {Count(view.Workers.Length, "worker")}, {Count(view.Workers.Sum(static w => w.Restarts), "restart")}");
+        writer.WriteLine($"  {Quantities.Grouped(view.Fresh)} executions{earlier} in {Quantities.Seconds(view.Elapsed)} s ({FuzzTexts.Rate(mean)}/s{exits}) by {Count(view.Workers.Length, "worker")}, {Count(view.Workers.Sum(static w => w.Restarts), "restart")}");
         writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  corpus {Quantities.Grouped(view.Corpus)}, {FuzzTexts.Coverage(view)}, features {Quantities.Grouped(view.Features)}, stability {view.Stability:F2} %"));
         foreach (FoundFinding finding in view.Findings)
         {
@@ -67,6 +68,7 @@ internal static class FuzzReport
         json.WriteNumber("executions", view.Fresh);
         json.WriteNumber("executionsTotal", view.Executions);
         json.WriteNumber("executionsPerSecond", view.Elapsed > 0 ? Math.Round(view.Fresh / view.Elapsed, 1) : 0);
+        json.WriteNumber("exitsPerSecond", view.Elapsed > 0 ? Math.Round(view.Exits / view.Elapsed, 1) : 0);
         json.WriteNumber("corpus", view.Corpus);
         json.WriteNumber("unwritten", view.Unwritten);
         json.WriteNumber("probesSeen", view.ProbesSeen);

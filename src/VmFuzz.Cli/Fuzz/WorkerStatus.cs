@@ -106,6 +106,9 @@ internal sealed record CampaignView
     /// <summary>Executions of all workers, of this run and those before.</summary>
     public ulong Executions => Sum(static s => s.Executions);
 
+    /// <summary>Exits of this run that workers report; what a worker did before it was started again is not in it.</summary>
+    public ulong Exits => Sum(static s => s.Exits);
+
     /// <summary>Files that could not be written.</summary>
     public int Unwritten => Workers.Sum(static w => w.Status.Unwritten);
 

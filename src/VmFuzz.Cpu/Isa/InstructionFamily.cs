@@ -70,13 +70,13 @@ public static class InstructionFamilies
         [
             CpuidFeature.FPU, CpuidFeature.FPU287, CpuidFeature.FPU287XL_ONLY, CpuidFeature.FPU387, CpuidFeature.FPU387SL_ONLY,
         ]),
-        new("vectors", FamilyState.Partial, "vectors are not modelled yet; state, control and prefetch instructions are",
+        new("vectors", FamilyState.Partial, "arithmetic on vectors is not modelled yet; moves, bitwise logic, state, control and prefetch instructions are",
         [
             .. Named("AVX").Except(Named("AVX512")), CpuidFeature.MMX, CpuidFeature.SSE, CpuidFeature.SSE2, CpuidFeature.SSE3, CpuidFeature.SSSE3, CpuidFeature.SSE4_1,
             CpuidFeature.SSE4_2, CpuidFeature.AES, CpuidFeature.VAES, CpuidFeature.PCLMULQDQ, CpuidFeature.VPCLMULQDQ, CpuidFeature.SHA,
             CpuidFeature.SHA512, CpuidFeature.SM3, CpuidFeature.SM4, CpuidFeature.GFNI, CpuidFeature.F16C, CpuidFeature.FMA,
         ]),
-        new("xsave", FamilyState.Partial, "XGETBV and XSETBV are there; the areas come with the vectors",
+        new("xsave", FamilyState.Partial, "the standard form is there, with x87 and SSE state; the compacted form comes with the vectors",
         [
             CpuidFeature.XSAVE, CpuidFeature.XSAVEC, CpuidFeature.XSAVEOPT, CpuidFeature.XSAVES,
         ]),

@@ -8,7 +8,7 @@ namespace VmFuzz.Cpu.Microcode;
 /// <summary>x87 control, MXCSR, FXSAVE and FXRSTOR, EMMS.</summary>
 internal static unsafe class FpuControl
 {
-    private const ulong MxcsrMask = 0xFFFF;
+    internal const ulong MxcsrMask = 0xFFFF;
 
     public static readonly ImmutableArray<InstructionRow> Rows =
     [
@@ -35,7 +35,7 @@ internal static unsafe class FpuControl
         (cpu.State->Cr0 & (Cr0.Em | Cr0.Ts)) == 0 || cpu.RaiseFault(GuestFault.Nm);
 
     // For SSE: EM or OSFXSR clear is #UD, then TS is #NM.
-    private static bool SseAvailable(Processor cpu)
+    internal static bool SseAvailable(Processor cpu)
     {
         if ((cpu.State->Cr0 & Cr0.Em) != 0 || (cpu.State->Cr4 & Cr4.Osfxsr) == 0)
         {
@@ -66,6 +66,13 @@ internal static unsafe class FpuControl
             return ExecResult.Abort;
         }
 
+        InitializeX87(cpu);
+        return ExecResult.Next;
+    }
+
+    /// <summary>SDM "FINIT/FNINIT": control, status, tags and pointers; the registers stay.</summary>
+    internal static void InitializeX87(Processor cpu)
+    {
         CpuState* s = cpu.State;
         s->Fcw = 0x37F;
         s->Fsw = 0;
@@ -73,7 +80,6 @@ internal static unsafe class FpuControl
         s->Fop = 0;
         s->Fip = 0;
         s->Fdp = 0;
-        return ExecResult.Next;
     }
 
     private static ExecResult Fnclex(Processor cpu, in Instruction ins)
@@ -177,6 +183,14 @@ internal static unsafe class FpuControl
     /// <summary>The first 416 bytes of an FXSAVE image (SDM "Layout of FXSAVE and FXRSTOR Memory Region").</summary>
     internal static void FillLegacyArea(Processor cpu, Span<byte> image, bool wide)
     {
+        StoreX87(cpu, image, wide);
+        StoreMxcsr(cpu, image);
+        StoreXmm(cpu, image);
+    }
+
+    /// <summary>Stores the x87 part of an FXSAVE image: bytes 0 to 23 and 32 to 159.</summary>
+    internal static void StoreX87(Processor cpu, Span<byte> image, bool wide)
+    {
         CpuState* s = cpu.State;
         BinaryPrimitives.WriteUInt16LittleEndian(image, (ushort)s->Fcw);
         BinaryPrimitives.WriteUInt16LittleEndian(image[2..], (ushort)s->Fsw);
@@ -184,8 +198,6 @@ internal static unsafe class FpuControl
         BinaryPrimitives.WriteUInt16LittleEndian(image[6..], (ushort)s->Fop);
         BinaryPrimitives.WriteUInt64LittleEndian(image[8..], wide ? s->Fip : (uint)s->Fip);
         BinaryPrimitives.WriteUInt64LittleEndian(image[16..], wide ? s->Fdp : (uint)s->Fdp);
-        BinaryPrimitives.WriteUInt32LittleEndian(image[24..], (uint)s->Mxcsr);
-        BinaryPrimitives.WriteUInt32LittleEndian(image[28..], (uint)MxcsrMask);
         int top = (int)(s->Fsw >> 11) & 7;
         for (int i = 0; i < 8; i++)
         {
@@ -193,7 +205,19 @@ internal static unsafe class FpuControl
             BinaryPrimitives.WriteUInt64LittleEndian(image[(32 + (i * 16))..], s->X87[register * 2]);
             BinaryPrimitives.WriteUInt16LittleEndian(image[(40 + (i * 16))..], (ushort)s->X87[(register * 2) + 1]);
         }
+    }
 
+    /// <summary>Stores MXCSR and its mask: bytes 24 to 31 of an FXSAVE image.</summary>
+    internal static void StoreMxcsr(Processor cpu, Span<byte> image)
+    {
+        BinaryPrimitives.WriteUInt32LittleEndian(image[24..], (uint)cpu.State->Mxcsr);
+        BinaryPrimitives.WriteUInt32LittleEndian(image[28..], (uint)MxcsrMask);
+    }
+
+    /// <summary>Stores XMM registers, all that the mode has: bytes 160 to 415 of an FXSAVE image.</summary>
+    internal static void StoreXmm(Processor cpu, Span<byte> image)
+    {
+        CpuState* s = cpu.State;
         int count = cpu.Code64 ? 16 : 8;
         for (int i = 0; i < count; i++)
         {
@@ -224,14 +248,20 @@ internal static unsafe class FpuControl
         CpuState* s = cpu.State;
         s->Mxcsr = mxcsr;
         LoadX87(cpu, image, ins.Mnemonic == Mnemonic.Fxrstor64);
+        LoadXmm(cpu, image);
+        return ExecResult.Next;
+    }
+
+    /// <summary>Loads the XMM part of an FXSAVE image.</summary>
+    internal static void LoadXmm(Processor cpu, ReadOnlySpan<byte> image)
+    {
+        CpuState* s = cpu.State;
         int count = cpu.Code64 ? 16 : 8;
         for (int i = 0; i < count; i++)
         {
             s->Ymm[i * 4] = BinaryPrimitives.ReadUInt64LittleEndian(image[(160 + (i * 16))..]);
             s->Ymm[(i * 4) + 1] = BinaryPrimitives.ReadUInt64LittleEndian(image[(168 + (i * 16))..]);
         }
-
-        return ExecResult.Next;
     }
 
     /// <summary>Loads the x87 part of an FXSAVE image.</summary>

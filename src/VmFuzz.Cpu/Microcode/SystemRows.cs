@@ -18,6 +18,8 @@ internal static class SystemRows
         .. Msrs.Rows,
         .. Timestamps.Rows,
         .. FpuControl.Rows,
+        .. ExtendedState.Rows,
+        .. VectorMoves.Rows,
         .. FastCalls.Rows,
         .. VmxGates.Rows,
     ];

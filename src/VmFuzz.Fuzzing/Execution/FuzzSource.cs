@@ -23,6 +23,7 @@ public sealed class FuzzSource : IInputSource
     private int _answerCount;
     private ulong _given;
     private bool _stopNow;
+    private bool _woken;
 
     /// <summary>Events that nobody has asked for yet.</summary>
     public int Left { get; private set; }
@@ -45,7 +46,8 @@ public sealed class FuzzSource : IInputSource
         other._taken.CopyTo(_taken, 0);
         other._left.CopyTo(_left, 0);
         other._answers.CopyTo(_answers, 0);
-        (_count, _answerCount, _given, Left, _stopNow) = (other._count, other._answerCount, other._given, other.Left, other._stopNow);
+        (_count, _answerCount, _given, Left, _stopNow, _woken) =
+            (other._count, other._answerCount, other._given, other.Left, other._stopNow, other._woken);
     }
 
     /// <summary>Starts at the beginning of an input.</summary>
@@ -70,6 +72,7 @@ public sealed class FuzzSource : IInputSource
         _answerCount = Math.Min(answers.Length, _answers.Length);
         answers[.._answerCount].CopyTo(_answers);
         _given = 0;
+        _woken = false;
     }
 
     /// <inheritdoc/>
@@ -152,16 +155,19 @@ public sealed class FuzzSource : IInputSource
         return false;
     }
 
+    // One at a time, for the first may wake the guest: which of two simultaneous ones it takes first is up to who is in charge.
     private bool TryNext(out Input input)
     {
-        for (int i = 0; Left != 0 && i < _count; i++)
+        for (int i = 0; !_woken && Left != 0 && i < _count; i++)
         {
             if (!_taken[i])
             {
+                _woken = true;
                 return Take(i, out input);
             }
         }
 
+        _woken = false;
         input = default;
         return false;
     }

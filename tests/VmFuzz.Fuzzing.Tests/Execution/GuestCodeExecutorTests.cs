@@ -50,6 +50,19 @@ public sealed class GuestCodeExecutorTests
     }
 
     [Fact]
+    public void RunDeep_InterruptAndNmiForAHaltedGuest_WakeItOneByOne()
+    {
+        // sti / hlt, in real mode.
+        FuzzInput input = Program(FlatMode.Real16, "FBF4");
+        input.Events.Add(new(32, InputPoint.Boundary, InputKind.Interrupt, 0xD1));
+        input.Events.Add(new(40, InputPoint.Boundary, InputKind.Nmi, 0));
+        input.Normalise();
+        using var executor = new GuestCodeExecutor(MachineVariants.None);
+        Assert.Null(executor.Run(input).Violation);
+        Assert.Null(executor.RunDeep(input)?.ToString());
+    }
+
+    [Fact]
     public void Run_WithCodeSelectorOfLevel3_StartsAtCpl3()
     {
         using var executor = new GuestCodeExecutor(MachineVariants.None);
