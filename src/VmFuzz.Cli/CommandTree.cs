@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Invocation;
+using VmFuzz.Cli.Exec;
 
 namespace VmFuzz.Cli;
 
@@ -40,6 +41,7 @@ internal static class CommandTree
         root.Add(FindingCommands.Reproduce(host, help));
         root.Add(FindingCommands.Findings(host, help));
         root.Add(IsaCommand.Create(host, help));
+        root.Add(ExecCommand.Create(host, help));
         root.Add(DoctorOf(host, help));
         foreach (Option option in root.Options)
         {

@@ -33,6 +33,20 @@ internal static class InputFiles
         }
     }
 
+    /// <summary>Opens a file for reading.</summary>
+    public static FileStream OpenRead(string path, string what)
+    {
+        MustExist(path, what);
+        try
+        {
+            return File.OpenRead(path);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException or NotSupportedException)
+        {
+            throw Unreadable(path, what, error);
+        }
+    }
+
     /// <summary>Complains when a file that is to be made cannot be; nothing is touched.</summary>
     public static void MustBeWritable(string path, string option, IEnumerable<string> others, bool overwrite)
     {
@@ -82,10 +96,9 @@ internal static class InputFiles
 
     private static byte[] Read(string path, string what, int most)
     {
-        MustExist(path, what);
         try
         {
-            using FileStream stream = File.OpenRead(path);
+            using FileStream stream = OpenRead(path, what);
             long length = stream.CanSeek ? stream.Length : 0;
             var bytes = new MemoryStream();
             var buffer = new byte[81920];
@@ -109,11 +122,14 @@ internal static class InputFiles
                 ? throw UserError.At($"{what} is empty", path, "give an image with content")
                 : bytes.ToArray();
         }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException or NotSupportedException)
+        catch (IOException error)
         {
-            throw UserError.At($"{what} cannot be read ({error.Message.ReplaceLineEndings(" ")})", path, "check the path and its permissions");
+            throw Unreadable(path, what, error);
         }
     }
+
+    private static UserError Unreadable(string path, string what, Exception error) =>
+        UserError.At($"{what} cannot be read ({error.Message.ReplaceLineEndings(" ")})", path, "check the path and its permissions");
 
     private static string RealPath(string path)
     {

@@ -21,7 +21,7 @@ internal sealed class MachineOptionSet
 
     private readonly Option<string> _machine = Text("--machine", "flat|pc", "Memory, devices and loader: 'flat' (code at an address, port 0xe9, serial port) or 'pc' (what firmware expects). Default: pc with -bios, otherwise flat.");
     private readonly Option<string> _accel = Text("--accel", "bare|kvm", "Who is in charge: 'bare' (the guest has the processor to itself, default) or 'kvm' (the guest runs in a VM of the hypervisor).");
-    private readonly Option<string> _cpu = Text("--cpu", "MODEL[,+FEATURE][,-FEATURE]", $"Processor model: {string.Join(", ", CpuModels.Names)}, with features switched on or off (vmfuzz isa --features). Default: {MachineOptions.DefaultCpu}.");
+    private readonly Option<string> _cpu = CpuOption();
     private readonly Option<string> _memory = Text("--m", "SIZE", "Memory in MiB, or with suffix K, M, G. Default: 128M (pc), 16M (flat).");
     private readonly Option<string> _bios = Text("--bios", "FILE", "Firmware of a pc: whole 4 KiB pages, at most 16 MiB.");
     private readonly Option<string> _kernel = Text("--kernel", "FILE", "Raw code of a flat guest.");
@@ -206,7 +206,11 @@ internal sealed class MachineOptionSet
         _ => throw UserError.At($"there is no accelerator '{text}'", "-accel", "use bare or kvm"),
     };
 
-    private static string CpuOf(string? text) =>
+    /// <summary>The <c>-cpu</c> option of a command.</summary>
+    public static Option<string> CpuOption() => Text("--cpu", "MODEL[,+FEATURE][,-FEATURE]", $"Processor model: {string.Join(", ", CpuModels.Names)}, with features switched on or off (vmfuzz isa --features). Default: {MachineOptions.DefaultCpu}.");
+
+    /// <summary>What <c>-cpu</c> says, after checking it.</summary>
+    public static string CpuOf(string? text) =>
         text is null || CpuModels.TryParse(text, out _) is not { } wrong
             ? text ?? MachineOptions.DefaultCpu
             : throw new UserError($"-cpu: {wrong}");

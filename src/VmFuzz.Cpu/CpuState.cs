@@ -91,6 +91,9 @@ public enum StopKind : ulong
 
     /// <summary>The instruction is not modelled yet; RIP is at it.</summary>
     Unimplemented = 5,
+
+    /// <summary>An event was reported instead of delivered (see <see cref="Processor.ReportsEvents"/>).</summary>
+    Event = 6,
 }
 
 /// <summary>

@@ -89,7 +89,7 @@ public sealed unsafe partial class Processor
     }
 
     /// <summary>Bits of CR4 that this model implements.</summary>
-    internal ulong Cr4Mask
+    public ulong Cr4Mask
     {
         get
         {

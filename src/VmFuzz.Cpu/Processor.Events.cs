@@ -17,6 +17,16 @@ public sealed unsafe partial class Processor
     /// <summary>Whether the last delivery that ended in a handler delivered a fault on the way and not the event itself.</summary>
     public bool DeliveredAnother { get; private set; }
 
+    /// <summary>
+    /// Whether events end <see cref="Run"/> with <see cref="CpuStop.Event"/> instead of going through the IDT. What belongs
+    /// to the event itself is done (CR2, DR6); nothing is pushed. RIP is at the instruction, also at INT n; after a trap it
+    /// is behind it.
+    /// </summary>
+    public bool ReportsEvents { get; set; }
+
+    /// <summary>The event that ended the last <see cref="Run"/> with <see cref="CpuStop.Event"/>.</summary>
+    public GuestEvent ReportedEvent { get; private set; }
+
     // DR7.GD and DR6.BD.
     internal const ulong GeneralDetect = 1UL << 13;
 
@@ -37,6 +47,13 @@ public sealed unsafe partial class Processor
         CpuState* s = _state;
         GuestEvent current = raised;
         _hits = 0;
+        if (ReportsEvents)
+        {
+            NoteDelivery(raised);
+            ReportedEvent = raised;
+            return Stopped(StopKind.Event);
+        }
+
         if (!injected && AsksPolicy(current) && NonRoot is { } first && first.Exception(current, null))
         {
             return Stopped(StopKind.Exit);

@@ -241,7 +241,7 @@ public sealed unsafe partial class Processor
         ulong switches = _taskSwitches;
         s->PendingLink = null;
         Execute(block);
-        if (s->Stop is StopKind.Fault or StopKind.Exit or StopKind.Unimplemented)
+        if (s->Stop is StopKind.Fault or StopKind.Exit or StopKind.Unimplemented or StopKind.Event)
         {
             s->Interruptibility |= shadow;
             return;
@@ -318,6 +318,9 @@ public sealed unsafe partial class Processor
                 return false;
             case StopKind.Unimplemented:
                 reason = CpuStop.Unimplemented;
+                return false;
+            case StopKind.Event:
+                reason = CpuStop.Event;
                 return false;
             default:
                 return true;

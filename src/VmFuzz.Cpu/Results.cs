@@ -106,4 +106,6 @@ public enum CpuStop : byte
     Exit,
     /// <summary>The processor met an instruction it does not model; the text is in <see cref="Processor.UnimplementedText"/>.</summary>
     Unimplemented,
+    /// <summary>An event was reported instead of delivered: <see cref="Processor.ReportedEvent"/>.</summary>
+    Event,
 }

@@ -202,6 +202,10 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
         _dirty.Clear();
     }
 
+    /// <summary>What a page held at the last <see cref="Commit"/> or <see cref="Reset"/>. Valid until the next one.</summary>
+    public ReadOnlySpan<byte> Committed(int pageIndex) =>
+        new((_flags[Checked(pageIndex)] & FlagDirty) != 0 ? (void*)_undo[pageIndex] : _hosts[pageIndex], Gpa.PageSize);
+
     /// <summary>Puts every page back to what it held at the last <see cref="Commit"/>. Costs what was written, not what exists.</summary>
     /// <remarks>Cached host pointers for writing must be dropped by their holders.</remarks>
     public void Reset()

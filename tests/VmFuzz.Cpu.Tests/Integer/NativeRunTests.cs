@@ -5,11 +5,11 @@ namespace VmFuzz.Cpu.Tests.Integer;
 
 /// <summary>
 /// Short random programs through <see cref="Processor.Run"/> (blocks, specialised handlers, lazy flags, fusion)
-/// against the host's own processor.
+/// against the host's own processor, in 64- and 32-bit code.
 /// </summary>
 public sealed unsafe class NativeRunTests
 {
-    private const int Programs = 3000;
+    private static readonly int Programs = 3000 * NativeForms.Times;
     private const int RunsPerProgram = 12;
 
     // Only what leaves no undefined flag but AF, which nothing here reads.
@@ -25,16 +25,18 @@ public sealed unsafe class NativeRunTests
     ];
 
     [Theory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public void Run_RandomPrograms_AgreeWithHost(bool referenceOnly)
+    [InlineData(64, false)]
+    [InlineData(64, true)]
+    [InlineData(32, false)]
+    [InlineData(32, true)]
+    public void Run_RandomPrograms_AgreeWithHost(int bitness, bool referenceOnly)
     {
-        using NativeThunk? thunk = NativeThunk.TryCreate();
-        Assert.SkipWhen(thunk is null || !NativeOracleTests.HostHas(Mnemonic.Popcnt), "needs an x64 Linux host that maps executable memory");
+        using NativeThunk? thunk = NativeThunk.TryCreate(bitness);
+        Assert.SkipWhen(thunk is null || !NativeForms.HostHas(Mnemonic.Popcnt), NativeThunk.Needs);
         Assert.SkipUnless(NativeThunk.TryMapWindow(), "the address of the memory window is taken");
         try
         {
-            RunPrograms(thunk!, referenceOnly);
+            RunPrograms(thunk!, bitness, referenceOnly);
         }
         finally
         {
@@ -42,11 +44,11 @@ public sealed unsafe class NativeRunTests
         }
     }
 
-    private static void RunPrograms(NativeThunk thunk, bool referenceOnly)
+    private static void RunPrograms(NativeThunk thunk, int bitness, bool referenceOnly)
     {
-        using var machine = new TestProcessor();
+        using var machine = new TestProcessor(NativeForms.ModeOf(bitness));
         machine.Cpu.ReferenceOnly = referenceOnly;
-        OpCodeInfo[] codes = [.. Enum.GetValues<Code>().Select(static code => code.ToOpCode()).Where(IsUsed)];
+        OpCodeInfo[] codes = [.. Enum.GetValues<Code>().Select(static code => code.ToOpCode()).Where(info => IsUsed(bitness, info))];
         var random = new SplitMix64(0x5EED_0002);
         var failures = new List<string>();
         random.Fill(NativeThunk.Window);
@@ -54,11 +56,11 @@ public sealed unsafe class NativeRunTests
         ulong address = 0x10000;
         for (int i = 0; i < Programs && failures.Count < 10; i++)
         {
-            byte[] program = Program(codes, ref random);
+            byte[] program = Program(bitness, codes, ref random);
             address = ((address + 0x3F) & ~0x3FUL) + 0x40;
             machine.LoadCode(address, [.. program, 0xF4]); // HLT
             thunk.Load(program);
-            if (!Compare(machine, thunk, address, program, ref random, failures))
+            if (!Compare(machine, thunk, bitness, address, program, ref random, failures))
             {
                 continue;
             }
@@ -73,24 +75,24 @@ public sealed unsafe class NativeRunTests
         Assert.True(failures.Count == 0, string.Join('\n', failures));
     }
 
-    private static bool IsUsed(OpCodeInfo info)
+    private static bool IsUsed(int bitness, OpCodeInfo info)
     {
-        if (!info.IsInstruction || !info.Mode64 || RandomForms.IsForeign(info) || Array.IndexOf(Used, info.Mnemonic) < 0)
+        if (!NativeForms.IsIn(bitness, info) || Array.IndexOf(Used, info.Mnemonic) < 0)
         {
             return false;
         }
 
         var random = new SplitMix64(1);
-        return RandomForms.TryEncode(info, ref random, out _);
+        return RandomForms.TryEncode(info, ref random, out _, bitness: bitness);
     }
 
-    private static byte[] Program(OpCodeInfo[] codes, ref SplitMix64 random)
+    private static byte[] Program(int bitness, OpCodeInfo[] codes, ref SplitMix64 random)
     {
         var program = new List<byte>();
         int length = 2 + random.Below(8);
         for (int i = 0; i < length; i++)
         {
-            byte[] next = Instruction(codes, ref random);
+            byte[] next = Instruction(bitness, codes, ref random);
             if (random.Below(5) == 0)
             {
                 // Jcc over the next instruction.
@@ -104,29 +106,29 @@ public sealed unsafe class NativeRunTests
         return [.. program];
     }
 
-    private static byte[] Instruction(OpCodeInfo[] codes, ref SplitMix64 random)
+    private static byte[] Instruction(int bitness, OpCodeInfo[] codes, ref SplitMix64 random)
     {
         switch (random.Below(14))
         {
             case 0:
-                return Lea(ref random);
+                return Lea(bitness, ref random);
             case 1:
                 // SHL, SHR or SAR by one, or ROL or ROR: all flags but AF are defined.
                 byte[] extensions = [0, 1, 4, 5, 7];
                 byte modrm = (byte)(0xC0 | (extensions[random.Below(5)] << 3) | (RandomForms.NotStack(ref random) & 3));
-                return random.Below(3) switch { 0 => [0xD0, modrm], 1 => [0xD1, modrm], _ => [0x48, 0xD1, modrm] };
+                return random.Below(3) switch { 0 => [0xD0, modrm], 1 => [0xD1, modrm], _ => [.. Wide(bitness), 0xD1, modrm] };
             case 2 or 3 or 4:
-                return MemoryForm(codes, ref random);
+                return MemoryForm(bitness, codes, ref random);
             case 5:
-                return StringForm(ref random);
+                return StringForm(bitness, ref random);
             default:
-                Assert.True(RandomForms.TryEncode(codes[random.Below(codes.Length)], ref random, out byte[] bytes));
+                Assert.True(RandomForms.TryEncode(codes[random.Below(codes.Length)], ref random, out byte[] bytes, bitness: bitness));
                 return bytes;
         }
     }
 
-    // MOV r15, address in the window, often across its page boundary; then the instruction.
-    private static byte[] MemoryForm(OpCodeInfo[] codes, ref SplitMix64 random)
+    // MOV r15 (or EDI), address in the window, often across its page boundary; then the instruction.
+    private static byte[] MemoryForm(int bitness, OpCodeInfo[] codes, ref SplitMix64 random)
     {
         OpCodeInfo info;
         do
@@ -136,19 +138,19 @@ public sealed unsafe class NativeRunTests
         while (!RandomForms.HasMemoryForm(info));
 
         ulong offset = random.Below(3) == 0 ? 0xFF8 + (ulong)random.Below(16) : 0x20 + (ulong)random.Below(NativeThunk.WindowSize - 0x60);
-        Assert.True(RandomForms.TryEncode(info, ref random, out byte[] bytes, Register.R15));
-        return [.. LoadAddress(0x49, 0xBF, offset), .. bytes];
+        Assert.True(RandomForms.TryEncode(info, ref random, out byte[] bytes, bitness == 64 ? Register.R15 : Register.EDI, bitness));
+        return [.. LoadAddress(bitness, 0x49, 0xBF, offset), .. bytes];
     }
 
     // CLD or STD; RSI, RDI and ECX; then MOVS, CMPS, STOS, LODS or SCAS, with or without REP; CLD.
-    private static byte[] StringForm(ref SplitMix64 random)
+    private static byte[] StringForm(int bitness, ref SplitMix64 random)
     {
         byte[] opcodes = [0xA4, 0xA6, 0xAA, 0xAC, 0xAE];
         var code = new List<byte>();
         bool down = random.Below(4) == 0;
         code.Add(down ? (byte)0xFD : (byte)0xFC);
-        code.AddRange(LoadAddress(0x48, 0xBE, 0x800 + (ulong)random.Below(0x1000)));
-        code.AddRange(LoadAddress(0x48, 0xBF, 0x800 + (ulong)random.Below(0x1000)));
+        code.AddRange(LoadAddress(bitness, 0x48, 0xBE, 0x800 + (ulong)random.Below(0x1000)));
+        code.AddRange(LoadAddress(bitness, 0x48, 0xBF, 0x800 + (ulong)random.Below(0x1000)));
         code.AddRange([0xB9, (byte)random.Below(40), 0, 0, 0]);
         int prefix = random.Below(3);
         if (prefix != 0)
@@ -171,7 +173,7 @@ public sealed unsafe class NativeRunTests
                 code.Add((byte)(opcode | 1));
                 break;
             default:
-                code.Add(0x48);
+                code.AddRange(Wide(bitness));
                 code.Add((byte)(opcode | 1));
                 break;
         }
@@ -180,30 +182,35 @@ public sealed unsafe class NativeRunTests
         return [.. code];
     }
 
-    private static byte[] LoadAddress(byte rex, byte opcode, ulong offset) =>
-        [rex, opcode, .. BitConverter.GetBytes(NativeThunk.WindowAddress + offset)];
+    private static byte[] LoadAddress(int bitness, byte rex, byte opcode, ulong offset) => bitness == 64
+        ? [rex, opcode, .. BitConverter.GetBytes(NativeThunk.WindowAddress + offset)]
+        : [opcode, .. BitConverter.GetBytes((uint)(NativeThunk.WindowAddress + offset))];
 
-    private static byte[] Lea(ref SplitMix64 random)
+    // REX.W, in the code that has it.
+    private static byte[] Wide(int bitness) => bitness == 64 ? [0x48] : [];
+
+    private static byte[] Lea(int bitness, ref SplitMix64 random)
     {
-        bool wide = random.Below(2) == 0;
+        bool wide = random.Below(2) == 0 && bitness == 64;
+        Register first = bitness == 64 ? Register.RAX : Register.EAX;
         var ins = new Instruction
         {
             Code = wide ? Code.Lea_r64_m : Code.Lea_r32_m,
             Op0Kind = OpKind.Register,
-            Op0Register = (wide ? Register.RAX : Register.EAX) + RandomForms.NotStack(ref random),
+            Op0Register = (wide ? Register.RAX : Register.EAX) + RandomForms.NotStack(ref random, bitness),
             Op1Kind = OpKind.Memory,
-            MemoryBase = random.Below(6) == 0 ? Register.None : Register.RAX + RandomForms.NotStack(ref random),
-            MemoryIndex = random.Below(3) == 0 ? Register.None : Register.RAX + RandomForms.NotStack(ref random),
+            MemoryBase = random.Below(6) == 0 ? Register.None : first + RandomForms.NotStack(ref random, bitness),
+            MemoryIndex = random.Below(3) == 0 ? Register.None : first + RandomForms.NotStack(ref random, bitness),
             MemoryIndexScale = 1 << random.Below(4),
-            MemoryDisplacement64 = (ulong)((long)random.Next() >> (32 + random.Below(32))),
-            MemoryDisplSize = 8,
+            MemoryDisplacement64 = (ulong)((long)random.Next() >> (32 + random.Below(32))) & NativeForms.MaskOf(bitness),
+            MemoryDisplSize = bitness / 8,
         };
         var writer = new RandomForms.ListWriter();
-        Encoder.Create(64, writer).Encode(ins, 0);
+        Encoder.Create(bitness, writer).Encode(ins, 0);
         return [.. writer.Bytes];
     }
 
-    private static bool Compare(TestProcessor machine, NativeThunk thunk, ulong address, byte[] program, ref SplitMix64 random, List<string> failures)
+    private static bool Compare(TestProcessor machine, NativeThunk thunk, int bitness, ulong address, byte[] program, ref SplitMix64 random, List<string> failures)
     {
         Span<ulong> before = stackalloc ulong[17];
         Span<byte> window = stackalloc byte[NativeThunk.WindowSize];
@@ -211,7 +218,7 @@ public sealed unsafe class NativeRunTests
         {
             for (int r = 0; r < 16; r++)
             {
-                before[r] = RandomForms.Value(ref random);
+                before[r] = RandomForms.Value(ref random) & NativeForms.MaskOf(bitness);
                 machine[(Gpr)r] = before[r];
             }
 
@@ -223,9 +230,9 @@ public sealed unsafe class NativeRunTests
             machine.Cpu.State->Activity = 0;
             CpuStop stop = machine.Cpu.Run();
             string difference = stop == CpuStop.Halted ? "" : $"{stop} {machine.Cpu.UnimplementedText}";
-            for (int r = 0; r < 16; r++)
+            for (int r = 0; r < NativeForms.RegistersOf(bitness); r++)
             {
-                if (r != 4 && thunk.State[r] != machine[(Gpr)r])
+                if (r != 4 && ((thunk.State[r] ^ machine[(Gpr)r]) & NativeForms.MaskOf(bitness)) != 0)
                 {
                     difference += $" {(Gpr)r} host {thunk.State[r]:X} model {machine[(Gpr)r]:X}";
                 }
@@ -245,7 +252,7 @@ public sealed unsafe class NativeRunTests
 
             if (difference.Length != 0)
             {
-                failures.Add($"{Convert.ToHexString(program)} [{Text(program, address)}]:{difference}");
+                failures.Add($"{Convert.ToHexString(program)} [{Text(program, bitness, address)}]:{difference}");
                 return false;
             }
         }
@@ -253,9 +260,9 @@ public sealed unsafe class NativeRunTests
         return true;
     }
 
-    private static string Text(byte[] program, ulong address)
+    private static string Text(byte[] program, int bitness, ulong address)
     {
-        var decoder = Decoder.Create(64, new ByteArrayCodeReader(program), address);
+        var decoder = Decoder.Create(bitness, new ByteArrayCodeReader(program), address);
         var lines = new List<string>();
         foreach (Instruction instruction in decoder)
         {

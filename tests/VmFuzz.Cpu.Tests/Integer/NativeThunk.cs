@@ -3,13 +3,22 @@ using Iced.Intel;
 
 namespace VmFuzz.Cpu.Tests.Integer;
 
-/// <summary>Runs one register-only instruction on the host, with all registers but RSP and the flags loaded and stored.</summary>
+/// <summary>
+/// Runs one register-only instruction on the host, with all registers but RSP and the flags loaded and stored: in 64-bit
+/// code, or in a segment of 32- or 16-bit code that it enters and leaves by far jumps.
+/// </summary>
 internal sealed unsafe partial class NativeThunk : IDisposable
 {
-    // One page of code, then one of data: stores must not look like self-modifying code.
-    private const int Size = 0x3000;
+    // A page of code, then, a page further on, one of data: stores must not look like self-modifying code. Then a stack below
+    // 4 GiB, which signal handlers use that come while the segment runs.
+    private const int Size = 0x23000;
     private const int DataOffset = 0x2000;
     private const int FlagsSlot = 16;
+    private const int StackSlot = 17;
+    private const int LowStackSlot = 18;
+    private const int EntrySlot = 19;
+
+    private static int s_descriptors = -1;
 
     /// <summary>Address of a window of memory that exists at the same address on the host and in the guest.</summary>
     public const ulong WindowAddress = 0x5000_0000;
@@ -18,7 +27,18 @@ internal sealed unsafe partial class NativeThunk : IDisposable
 
     private readonly byte* _page;
 
-    private NativeThunk(byte* page) => _page = page;
+    private readonly int _bitness;
+    private readonly int _selector;
+
+    private NativeThunk(byte* page, int bitness, int selector)
+    {
+        _page = page;
+        _bitness = bitness;
+        _selector = selector;
+    }
+
+    /// <summary>Why <see cref="TryCreate"/> gives none.</summary>
+    public const string Needs = "needs an x64 Linux host that maps executable memory and, for 32- and 16-bit code, has modify_ldt";
 
     /// <summary>The host's side of the window, when <see cref="TryMapWindow"/> succeeded.</summary>
     public static Span<byte> Window => new((byte*)WindowAddress, WindowSize);
@@ -26,16 +46,28 @@ internal sealed unsafe partial class NativeThunk : IDisposable
     /// <summary>Sixteen registers (RSP unused), then the flags.</summary>
     public Span<ulong> State => new(_page + DataOffset, 17);
 
-    public static NativeThunk? TryCreate()
+    public static NativeThunk? TryCreate(int bitness = 64)
     {
         if (!OperatingSystem.IsLinux() || RuntimeInformation.ProcessArchitecture != Architecture.X64)
         {
             return null;
         }
 
-        // PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS
-        nint page = Map(0, Size, 7, 0x22, -1, 0);
-        return page == -1 ? null : new NativeThunk((byte*)page);
+        // PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT
+        nint page = Map(0, Size, 7, 0x62, -1, 0);
+        if (page == -1)
+        {
+            return null;
+        }
+
+        int selector = bitness == 64 ? 0 : CodeSegment(page, bitness);
+        if (selector >= 0)
+        {
+            return new NativeThunk((byte*)page, bitness, selector);
+        }
+
+        _ = Unmap(page, Size);
+        return null;
     }
 
     /// <summary>Maps the window at its fixed address. False when something else is there.</summary>
@@ -57,18 +89,33 @@ internal sealed unsafe partial class NativeThunk : IDisposable
     {
         int at = 0;
         Emit(ref at, 0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57); // push rbx rbp r12 to r15
+        if (_bitness != 64)
+        {
+            Emit(ref at, 0x8C, 0xD0, 0x8E, 0xD8, 0x8E, 0xC0); // mov eax,ss; mov ds,eax; mov es,eax
+        }
+
         Emit(ref at, 0xFF, 0x35); // push [rip+flags]
         EmitSlot(ref at, FlagsSlot);
         Emit(ref at, 0x9D); // popfq
         EmitMoves(ref at, 0x8B);
-        foreach (byte b in instruction)
+        if (_bitness == 64)
         {
-            _page[at++] = b;
+            Emit(ref at, instruction);
+        }
+        else
+        {
+            EmitThroughSegment(ref at, instruction);
         }
 
         EmitMoves(ref at, 0x89);
         Emit(ref at, 0x9C, 0x8F, 0x05); // pushfq; pop [rip+flags]
         EmitSlot(ref at, FlagsSlot);
+        if (_bitness != 64)
+        {
+            EmitMove(ref at, 0x8B, 4, StackSlot);
+            Emit(ref at, 0x31, 0xC0, 0x8E, 0xD8, 0x8E, 0xC0); // xor eax,eax; mov ds,eax; mov es,eax
+        }
+
         Emit(ref at, 0xFC, 0x41, 0x5F, 0x41, 0x5E, 0x41, 0x5D, 0x41, 0x5C, 0x5D, 0x5B, 0xC3); // cld; pops; ret
     }
 
@@ -76,26 +123,66 @@ internal sealed unsafe partial class NativeThunk : IDisposable
 
     public void Dispose() => _ = Unmap((nint)_page, Size);
 
+    // A code segment in the LDT: 32-bit code is flat, 16-bit code starts at the page. Its selector, or -1.
+    private static int CodeSegment(nint page, int bitness)
+    {
+        // struct user_desc: the entry; base; limit; then seg_32bit, two bits of contents (2 is code), limit_in_pages in bit 4.
+        int entry = Interlocked.Increment(ref s_descriptors);
+        Span<uint> descriptor = bitness == 32
+            ? [(uint)entry, 0, 0xF_FFFF, 0x15]
+            : [(uint)entry, (uint)page, 0xFFFF, 0x04];
+        fixed (uint* at = descriptor)
+        {
+            const int modifyLdt = 154;
+            return SystemCall(modifyLdt, 0x11, (nint)at, 16) == 0 ? (entry << 3) | 7 : -1;
+        }
+    }
+
+    private void EmitThroughSegment(ref int at, ReadOnlySpan<byte> instruction)
+    {
+        EmitMove(ref at, 0x89, 4, StackSlot);
+        EmitMove(ref at, 0x8B, 4, LowStackSlot);
+        Emit(ref at, 0xFF, 0x2D); // jmp far [rip+entry]
+        EmitSlot(ref at, EntrySlot);
+        uint page = (uint)(nuint)_page;
+        Slot(LowStackSlot) = page + Size - 16;
+        Slot(EntrySlot) = (uint)at + (_bitness == 32 ? page : 0) | ((ulong)_selector << 32);
+        Emit(ref at, instruction);
+        if (_bitness == 16)
+        {
+            Emit(ref at, 0x66);
+        }
+
+        // jmp far 33:next, Linux's 64-bit code segment
+        Emit(ref at, 0xEA);
+        *(uint*)(_page + at) = page + (uint)at + 6;
+        *(ushort*)(_page + at + 4) = 0x33;
+        at += 6;
+    }
+
+    private ref ulong Slot(int slot) => ref ((ulong*)(_page + DataOffset))[slot];
+
     private void EmitMoves(ref int at, byte opcode)
     {
         for (int register = 0; register < 16; register++)
         {
-            if (register == 4)
+            if (register != 4)
             {
-                continue;
+                EmitMove(ref at, opcode, register, register);
             }
-
-            Emit(ref at, (byte)(0x48 | (register >= 8 ? 4 : 0)), opcode, (byte)(5 | ((register & 7) << 3)));
-            EmitSlot(ref at, register);
         }
+    }
+
+    private void EmitMove(ref int at, byte opcode, int register, int slot)
+    {
+        Emit(ref at, (byte)(0x48 | (register >= 8 ? 4 : 0)), opcode, (byte)(5 | ((register & 7) << 3)));
+        EmitSlot(ref at, slot);
     }
 
     private void Emit(ref int at, params ReadOnlySpan<byte> bytes)
     {
-        foreach (byte b in bytes)
-        {
-            _page[at++] = b;
-        }
+        bytes.CopyTo(new Span<byte>(_page + at, bytes.Length));
+        at += bytes.Length;
     }
 
     private void EmitSlot(ref int at, int slot)
@@ -107,6 +194,10 @@ internal sealed unsafe partial class NativeThunk : IDisposable
     [LibraryImport("libc", EntryPoint = "mmap")]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
     private static partial nint Map(nint address, nint length, int protection, int flags, int file, nint offset);
+
+    [LibraryImport("libc", EntryPoint = "syscall")]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    private static partial nint SystemCall(nint number, nint first, nint second, nint third);
 
     [LibraryImport("libc", EntryPoint = "munmap")]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]

@@ -22,7 +22,7 @@ internal static class RandomForms
     public static bool IsForeign(OpCodeInfo info) =>
         info.Encoding == EncodingKind.XOP || info.Code.ToString().Contains("KNC", StringComparison.Ordinal);
 
-    public static bool TryEncode(OpCodeInfo info, ref SplitMix64 random, out byte[] bytes, Register memoryBase = Register.None)
+    public static bool TryEncode(OpCodeInfo info, ref SplitMix64 random, out byte[] bytes, Register memoryBase = Register.None, int bitness = 64)
     {
         bytes = [];
         var ins = new Instruction { Code = info.Code };
@@ -32,20 +32,20 @@ internal static class RandomForms
             {
                 ins.SetOpKind(i, OpKind.Memory);
                 ins.MemoryBase = memoryBase;
-                ins.MemoryDisplacement64 = (ulong)(random.Below(33) - 16);
-                ins.MemoryDisplSize = 8;
+                ins.MemoryDisplacement64 = (ulong)(random.Below(33) - 16) & NativeForms.MaskOf(bitness);
+                ins.MemoryDisplSize = bitness / 8;
             }
-            else if (!TrySetOperand(ref ins, i, info.GetOpKind(i), ref random))
+            else if (!TrySetOperand(ref ins, i, info.GetOpKind(i), ref random, bitness))
             {
                 return false;
             }
         }
 
         var writer = new ListWriter();
-        if (!Encoder.Create(64, writer).TryEncode(ins, TestProcessor.Start, out _, out _))
+        if (!Encoder.Create(bitness, writer).TryEncode(ins, TestProcessor.Start, out _, out _))
         {
             // High-byte registers cannot stand beside REX ones: another choice may do.
-            return TryEncode(info, ref random, out bytes, memoryBase);
+            return TryEncode(info, ref random, out bytes, memoryBase, bitness);
         }
 
         bytes = [.. writer.Bytes];
@@ -69,7 +69,7 @@ internal static class RandomForms
     private static bool IsRegisterOrMemory(OpCodeOperandKind kind) => kind is OpCodeOperandKind.r8_or_mem
         or OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r64_or_mem;
 
-    private static bool TrySetOperand(ref Instruction ins, int operand, OpCodeOperandKind kind, ref SplitMix64 random)
+    private static bool TrySetOperand(ref Instruction ins, int operand, OpCodeOperandKind kind, ref SplitMix64 random, int bitness)
     {
         Register register;
         switch (kind)
@@ -77,18 +77,18 @@ internal static class RandomForms
             case OpCodeOperandKind.r8_or_mem or OpCodeOperandKind.r8_reg or OpCodeOperandKind.r8_opcode:
                 do
                 {
-                    register = Register.AL + random.Below(20);
+                    register = Register.AL + random.Below(bitness == 64 ? 20 : 8);
                 }
                 while (register == Register.SPL);
 
                 break;
             case OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r16_reg or OpCodeOperandKind.r16_reg_mem
                 or OpCodeOperandKind.r16_rm or OpCodeOperandKind.r16_opcode:
-                register = Register.AX + NotStack(ref random);
+                register = Register.AX + NotStack(ref random, bitness);
                 break;
             case OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r32_reg or OpCodeOperandKind.r32_reg_mem
                 or OpCodeOperandKind.r32_rm or OpCodeOperandKind.r32_opcode or OpCodeOperandKind.r32_vvvv:
-                register = Register.EAX + NotStack(ref random);
+                register = Register.EAX + NotStack(ref random, bitness);
                 break;
             case OpCodeOperandKind.r64_or_mem or OpCodeOperandKind.r64_reg or OpCodeOperandKind.r64_reg_mem
                 or OpCodeOperandKind.r64_rm or OpCodeOperandKind.r64_opcode or OpCodeOperandKind.r64_vvvv:
@@ -143,9 +143,9 @@ internal static class RandomForms
         return true;
     }
 
-    public static int NotStack(ref SplitMix64 random)
+    public static int NotStack(ref SplitMix64 random, int bitness = 64)
     {
-        int register = random.Below(15);
+        int register = random.Below(bitness == 64 ? 15 : 7);
         return register >= 4 ? register + 1 : register;
     }
 

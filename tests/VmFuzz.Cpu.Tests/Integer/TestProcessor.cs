@@ -89,7 +89,7 @@ internal sealed unsafe class TestProcessor : IDisposable
     {
         var decoder = Decoder.Create(Bitness, new ByteArrayCodeReader(code), Rip);
         decoder.Decode(out Instruction instruction);
-        Assert.NotEqual(Code.INVALID, instruction.Code);
+        Assert.True(instruction.Code != Code.INVALID, $"{Convert.ToHexString(code)} is no instruction");
         Assert.Equal(code.Length, instruction.Length);
         return instruction;
     }
