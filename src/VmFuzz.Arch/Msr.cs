@@ -53,6 +53,8 @@ public static class Msr
     public const uint PerfGlobalCtrl = 0x38F;
     /// <summary>IA32_VMX_BASIC; the capability registers run up to 0x493.</summary>
     public const uint VmxBasic = 0x480;
+    /// <summary>IA32_PKRS.</summary>
+    public const uint Pkrs = 0x6E1;
     /// <summary>IA32_XSS.</summary>
     public const uint Xss = 0xDA0;
     /// <summary>IA32_EFER.</summary>

@@ -97,6 +97,10 @@ public enum CpuFeatures : ulong
     La57 = 1UL << 42,
     /// <summary>MMX.</summary>
     Mmx = 1UL << 43,
+    /// <summary>Protection keys for user pages.</summary>
+    Pku = 1UL << 44,
+    /// <summary>Protection keys for supervisor pages.</summary>
+    Pks = 1UL << 45,
 }
 
 /// <summary>One CPUID leaf.</summary>

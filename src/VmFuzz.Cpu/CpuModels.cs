@@ -71,7 +71,9 @@ public static class CpuModels
         new(CpuFeatures.Adx, 7, CpuidRegister.Ebx, 19),
         new(CpuFeatures.Smap, 7, CpuidRegister.Ebx, 20),
         new(CpuFeatures.Umip, 7, CpuidRegister.Ecx, 2),
+        new(CpuFeatures.Pku, 7, CpuidRegister.Ecx, 3), // OSPKE, bit 4, comes in at execution.
         new(CpuFeatures.La57, 7, CpuidRegister.Ecx, 16),
+        new(CpuFeatures.Pks, 7, CpuidRegister.Ecx, 31),
         new(CpuFeatures.Lahf64, 0x8000_0001, CpuidRegister.Ecx, 0),
         new(CpuFeatures.Lzcnt, 0x8000_0001, CpuidRegister.Ecx, 5),
         new(CpuFeatures.Syscall, 0x8000_0001, CpuidRegister.Edx, 11),
@@ -81,7 +83,7 @@ public static class CpuModels
         new(CpuFeatures.LongMode, 0x8000_0001, CpuidRegister.Edx, 29),
     ];
 
-    private const CpuFeatures Common = CpuFeatures.Fpu | CpuFeatures.De | CpuFeatures.Pse | CpuFeatures.Tsc
+    private const CpuFeatures Common = CpuFeatures.Fpu | CpuFeatures.Vme | CpuFeatures.De | CpuFeatures.Pse | CpuFeatures.Tsc
         | CpuFeatures.Msr | CpuFeatures.Pae | CpuFeatures.Mca | CpuFeatures.Cx8 | CpuFeatures.Apic | CpuFeatures.Sep
         | CpuFeatures.Mtrr | CpuFeatures.Pge | CpuFeatures.Cmov | CpuFeatures.Pat | CpuFeatures.Clflush
         | CpuFeatures.Fxsr | CpuFeatures.Sse | CpuFeatures.Sse2;

@@ -222,6 +222,9 @@ public unsafe struct CpuState
     /// <summary>IA32_SPEC_CTRL, IA32_MCG_STATUS.</summary>
     public ulong SpecCtrl, McgStatus;
 
+    /// <summary>Protection-key rights of user pages (PKRU) and of supervisor pages (IA32_PKRS).</summary>
+    public ulong Pkru, Pkrs;
+
     /// <summary>Variable MTRRs: eight pairs of base and mask.</summary>
     public fixed ulong MtrrVariable[16];
 

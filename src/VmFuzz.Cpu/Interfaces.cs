@@ -173,7 +173,7 @@ public interface INonRootPolicy
     bool TripleFault();
 
     /// <summary>A task switch is about to happen: always exits in non-root operation.</summary>
-    bool TaskSwitch(ushort selector, int source, in GuestEvent? original, int instructionLength);
+    bool TaskSwitch(ushort selector, TaskSwitchSource source, in GuestEvent? original, int instructionLength);
 
     /// <summary>Whether blocking by NMI is the virtual one, which does not hold back NMIs that exit.</summary>
     bool VirtualNmis { get; }
@@ -188,9 +188,12 @@ public interface INonRootPolicy
     bool ExternalInterrupt(IInterruptController controller);
 
     /// <summary>
-    /// Looks, at a boundary, for exits that come before NMIs: monitor trap flag, preemption timer, NMI window. Called when
-    /// <see cref="AttentionBits.Events"/> is set.
+    /// Looks, at a boundary, for the exit of the monitor trap flag, which comes before debug traps (SDM "Monitor Trap
+    /// Flag"); they stay pending. Called when <see cref="AttentionBits.Events"/> is set.
     /// </summary>
+    bool MonitorTrap();
+
+    /// <summary>Looks for exits that come between debug traps and NMIs: preemption timer, NMI window.</summary>
     bool Window();
 
     /// <summary>Looks for an interrupt-window exit, which comes after NMIs and before interrupts.</summary>
@@ -209,6 +212,17 @@ public enum AccessKind : byte
     Write = 1,
     /// <summary>Instruction fetch.</summary>
     Fetch = 2,
+}
+
+/// <summary>Whose access it is (SDM "Determination of Access Mode").</summary>
+public enum AccessMode : byte
+{
+    /// <summary>An access at CPL.</summary>
+    Own = 0,
+    /// <summary>An explicit supervisor-mode access, whatever CPL is: a stack of an inner level.</summary>
+    Supervisor = 1,
+    /// <summary>An implicit supervisor-mode access, whatever CPL is: descriptor tables and TSS.</summary>
+    System = 2,
 }
 
 /// <summary>A second translation stage (EPT). Implemented above; null when guest-physical is host-physical.</summary>

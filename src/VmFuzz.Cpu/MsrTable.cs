@@ -53,6 +53,7 @@ internal static unsafe class MsrTable
         new(Msr.MtrrFix4KC0000, Msr.MtrrFix4KC0000 + 7, "IA32_MTRR_FIX4K", ReadMtrrFixed, WriteMtrrFixed, CpuFeatures.Mtrr),
         Row(Msr.Pat, "IA32_PAT", static (c, _) => c.State->Pat, WritePat, CpuFeatures.Pat),
         Row(Msr.MtrrDefType, "IA32_MTRR_DEF_TYPE", static (c, _) => c.State->MtrrDefType, WriteMtrrDefType, CpuFeatures.Mtrr),
+        Row(Msr.Pkrs, "IA32_PKRS", static (c, _) => c.State->Pkrs, static (c, _, v) => v >> 32 == 0 && c.SetPageKeys(ref c.State->Pkrs, v), CpuFeatures.Pks),
         new(0x800, 0x8FF, "x2APIC", Zero, null),
         Row(Msr.Xss, "IA32_XSS", static (c, _) => c.State->Xss, static (_, _, v) => v == 0, CpuFeatures.Xsave),
         Row(Msr.Efer, "IA32_EFER", static (c, _) => c.State->Efer, static (c, _, v) => c.TryLoadEfer(v)),

@@ -18,6 +18,8 @@ public sealed unsafe partial class Processor
     private const int JumpCacheSize = 4096;
     private const int RowNone = -1;
     private const int RowUndefined = -2;
+    private const int RowTooLong = -3;
+    private const int LongestInstruction = 15;
 
     private readonly BlockStore _blocks = new();
     private readonly PageCodeReader _reader = new();
@@ -222,7 +224,7 @@ public sealed unsafe partial class Processor
             return null;
         }
 
-        if (!Translate(linear, AccessKind.Fetch, UserMode, out Mapping mapping))
+        if (!Translate(linear, AccessKind.Fetch, AccessMode.Own, out Mapping mapping))
         {
             return null;
         }
@@ -330,7 +332,7 @@ public sealed unsafe partial class Processor
     private Block* BuildCrossing(byte* host, int first, ulong linear, ulong rip, ulong mode, Decoder decoder)
     {
         ulong next = Next(linear, first);
-        if (!Translate(next, AccessKind.Fetch, UserMode, out Mapping second))
+        if (!Translate(next, AccessKind.Fetch, AccessMode.Own, out Mapping second))
         {
             return null;
         }
@@ -370,7 +372,8 @@ public sealed unsafe partial class Processor
         ref Instruction instruction = ref reference.Instruction;
         if (instruction.IsInvalid)
         {
-            reference.Row = RowUndefined;
+            // DEVIATION: an undefined opcode that ends at the last byte counts as too long.
+            reference.Row = instruction.Length == LongestInstruction ? RowTooLong : RowUndefined;
             return true;
         }
 

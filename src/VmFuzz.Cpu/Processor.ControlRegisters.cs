@@ -99,6 +99,7 @@ public sealed unsafe partial class Processor
             mask |= Bit(CpuFeatures.Sse, Cr4.Osxmmexcpt) | Bit(CpuFeatures.Umip, Cr4.Umip) | Bit(CpuFeatures.La57, Cr4.La57);
             mask |= (NonRoot is null ? 0 : Cr4.Vmxe) | Bit(CpuFeatures.Vmx, Cr4.Vmxe) | Bit(CpuFeatures.Fsgsbase, Cr4.Fsgsbase) | Bit(CpuFeatures.Pcid, Cr4.Pcide);
             mask |= Bit(CpuFeatures.Xsave, Cr4.Osxsave) | Bit(CpuFeatures.Smep, Cr4.Smep) | Bit(CpuFeatures.Smap, Cr4.Smap);
+            mask |= Bit(CpuFeatures.Pku, Cr4.Pke) | Bit(CpuFeatures.Pks, Cr4.Pks);
             return mask;
         }
     }
@@ -132,7 +133,7 @@ public sealed unsafe partial class Processor
         }
 
         s->Cr4 = value;
-        if ((changed & (Reloads | Cr4.Smap | Cr4.Pcide | Cr4.La57)) != 0)
+        if ((changed & (Reloads | Cr4.Smap | Cr4.Pcide | Cr4.La57 | Cr4.Pke | Cr4.Pks)) != 0)
         {
             FlushTlb();
         }

@@ -107,7 +107,7 @@ public sealed unsafe partial class Processor
             return RaiseFault(new GuestFault(vector, SelectorError(selector)));
         }
 
-        if (!ReadLinear(linear, 8, out ulong raw, system: true))
+        if (!ReadLinear(linear, 8, out ulong raw, AccessMode.System))
         {
             return false;
         }
@@ -125,7 +125,7 @@ public sealed unsafe partial class Processor
             return RaiseFault(GuestFault.Gp(SelectorError(selector)));
         }
 
-        if (!ReadLinear(descriptor.Linear + 8, 8, out upper, system: true))
+        if (!ReadLinear(descriptor.Linear + 8, 8, out upper, AccessMode.System))
         {
             return false;
         }
@@ -142,7 +142,7 @@ public sealed unsafe partial class Processor
         }
 
         ulong raw = descriptor.Raw | (1UL << 40);
-        if (!WriteLinear(descriptor.Linear + 5, 1, (raw >> 40) & 0xFF, system: true))
+        if (!WriteLinear(descriptor.Linear + 5, 1, (raw >> 40) & 0xFF, AccessMode.System))
         {
             return false;
         }
@@ -193,10 +193,11 @@ public sealed unsafe partial class Processor
 
         return register == SegmentRegister.Ss
             ? CheckStackSegment(selector, Cpl, Vector.Gp, Code64, out state)
-            : CheckDataSegment(selector, out state);
+            : CheckDataSegment(selector, Vector.Gp, out state);
     }
 
-    private bool CheckDataSegment(ushort selector, out SegmentState state)
+    // The vector is #GP for loads and #TS for task switches.
+    private bool CheckDataSegment(ushort selector, byte vector, out SegmentState state)
     {
         if (IsNull(selector))
         {
@@ -205,20 +206,20 @@ public sealed unsafe partial class Processor
         }
 
         state = default;
-        if (!ReadDescriptor(selector, Vector.Gp, out Descriptor descriptor))
+        if (!ReadDescriptor(selector, vector, out Descriptor descriptor))
         {
             return false;
         }
 
         if (!descriptor.IsReadable)
         {
-            return RaiseFault(GuestFault.Gp(SelectorError(selector)));
+            return RaiseFault(new GuestFault(vector, SelectorError(selector)));
         }
 
         bool conforming = descriptor.IsCode && descriptor.IsConforming;
         if (!conforming && ((selector & 3) > descriptor.Dpl || Cpl > descriptor.Dpl))
         {
-            return RaiseFault(GuestFault.Gp(SelectorError(selector)));
+            return RaiseFault(new GuestFault(vector, SelectorError(selector)));
         }
 
         if (!descriptor.Present)
@@ -336,7 +337,7 @@ public sealed unsafe partial class Processor
                 return RaiseFault(GuestFault.Ts(error));
             }
 
-            return ReadLinear(s->Tr.Base + at, 8, out rsp, system: true)
+            return ReadLinear(s->Tr.Base + at, 8, out rsp, AccessMode.System)
                 && (IsCanonical(rsp) || RaiseFault(GuestFault.Ss()));
         }
 
@@ -348,8 +349,8 @@ public sealed unsafe partial class Processor
             return RaiseFault(GuestFault.Ts(error));
         }
 
-        if (!ReadLinear((uint)(s->Tr.Base + offset), size, out rsp, system: true)
-            || !ReadLinear((uint)(s->Tr.Base + offset + (uint)size), 2, out ulong selector, system: true))
+        if (!ReadLinear((uint)(s->Tr.Base + offset), size, out rsp, AccessMode.System)
+            || !ReadLinear((uint)(s->Tr.Base + offset + (uint)size), 2, out ulong selector, AccessMode.System))
         {
             return false;
         }

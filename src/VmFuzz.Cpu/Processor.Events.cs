@@ -27,6 +27,9 @@ public sealed unsafe partial class Processor
     /// <summary>The event that ended the last <see cref="Run"/> with <see cref="CpuStop.Event"/>.</summary>
     public GuestEvent ReportedEvent { get; private set; }
 
+    // DR7.GD and DR6.BD.
+    internal const ulong GeneralDetect = 1UL << 13;
+
     // Deliveries so far; only compared.
     private ulong _deliveries;
 
@@ -43,6 +46,7 @@ public sealed unsafe partial class Processor
     {
         CpuState* s = _state;
         GuestEvent current = raised;
+        _hits = 0;
         if (ReportsEvents)
         {
             NoteDelivery(raised);
@@ -170,7 +174,7 @@ public sealed unsafe partial class Processor
             // SDM "Debug Status Register (DR6)": debug exceptions may clear bits 3:0; here all do. INT1 has no cause to name.
             ulong causes = raised.Type == EventType.HardwareException ? raised.Address & 0xE00F : 0;
             s->Dr6 = (s->Dr6 & ~0xFUL) | causes;
-            s->Dr7 &= ~(1UL << 13);
+            s->Dr7 &= ~GeneralDetect;
             s->DebugCtl &= ~3UL;
         }
     }
@@ -186,6 +190,7 @@ public sealed unsafe partial class Processor
             s->Interruptibility |= 8;
         }
 
+        KeepHits();
         StateChanged();
         if (!IsSoftwareRequest(raised))
         {
@@ -198,8 +203,8 @@ public sealed unsafe partial class Processor
 
     /// <summary>
     /// RF in the flags that an event pushes (SDM "Instruction-Breakpoint Exception Condition"): set by faults, so that the
-    /// instruction is not trapped on again by its breakpoint; clear for software events, which cleared it at their start;
-    /// otherwise as it is.
+    /// instruction is not trapped on again by its breakpoint, but not by that breakpoint; clear for software events, which
+    /// cleared it at their start; otherwise as it is.
     /// </summary>
     public bool PushesRf(in GuestEvent raised)
     {
@@ -208,31 +213,13 @@ public sealed unsafe partial class Processor
             return false;
         }
 
-        bool fault = raised.Type == EventType.HardwareException && raised.Vector is not (Vector.Db or Vector.Df or Vector.Mc);
-        if (raised.Type == EventType.HardwareException && raised.Vector == Vector.Db)
+        bool fault = raised.Type == EventType.HardwareException && raised.Vector switch
         {
-            fault = IsFaultClassDebug(raised.Address);
-        }
-
+            Vector.Db => (raised.Address & GeneralDetect) != 0,
+            Vector.Df or Vector.Mc => false,
+            _ => true,
+        };
         return fault || (_state->Flags & RFlags.Rf) != 0;
-    }
-
-    private bool IsFaultClassDebug(ulong dr6)
-    {
-        if ((dr6 & (1UL << 13)) != 0)
-        {
-            return true;
-        }
-
-        for (int i = 0; i < 4; i++)
-        {
-            if ((dr6 & (1UL << i)) != 0 && ((_state->Dr7 >> (16 + (i * 4))) & 3) == 0 && ((_state->Dr7 >> (i * 2)) & 3) != 0)
-            {
-                return (dr6 & (1UL << 14)) == 0;
-            }
-        }
-
-        return false;
     }
 
     private bool Deliver(in GuestEvent raised, ulong returnRip)
@@ -242,12 +229,9 @@ public sealed unsafe partial class Processor
             return DeliverReal(raised, returnRip);
         }
 
-        if (Virtual8086 && raised.Type == EventType.SoftwareInterrupt && Iopl < 3)
-        {
-            return RaiseFault(GuestFault.Gp());
-        }
-
-        return DeliverProtected(raised, returnRip);
+        return Virtual8086 && raised.Type == EventType.SoftwareInterrupt
+            ? DeliverInVirtual8086(raised, returnRip)
+            : DeliverProtected(raised, returnRip);
     }
 
     private bool DeliverReal(in GuestEvent raised, ulong returnRip)
@@ -259,14 +243,17 @@ public sealed unsafe partial class Processor
             return RaiseFault(GuestFault.Gp((raised.Vector * 8u) + 2));
         }
 
-        if (!ReadLinear((uint)(s->Idtr.Base + at), 4, out ulong entry, system: true))
-        {
-            return false;
-        }
+        return ReadLinear((uint)(s->Idtr.Base + at), 4, out ulong entry, AccessMode.System)
+            && EnterRealHandler(entry, PushedFlags(raised), returnRip, RFlags.If | RFlags.Tf | RFlags.Ac | RFlags.Rf);
+    }
 
+    // A handler by an entry of an interrupt vector table: offset and segment.
+    private bool EnterRealHandler(ulong entry, ulong flags, ulong returnRip, ulong cleared)
+    {
+        CpuState* s = _state;
         ulong offset = entry & 0xFFFF;
         StackFrame frame = CurrentFrame(2);
-        frame.Add(PushedFlags(raised));
+        frame.Add(flags);
         frame.Add(s->Cs.Selector);
         frame.Add(returnRip);
         if (!PushFrame(ref frame))
@@ -282,7 +269,7 @@ public sealed unsafe partial class Processor
         SetStackPointer(frame.Pointer);
         s->Cs = RealSegment(s->Cs, (ushort)(entry >> 16));
         Rip = offset;
-        RFlagsValue = RFlagsValue & ~(RFlags.If | RFlags.Tf | RFlags.Ac | RFlags.Rf);
+        RFlagsValue = RFlagsValue & ~cleared;
         return true;
     }
 
@@ -299,7 +286,7 @@ public sealed unsafe partial class Processor
         }
 
         ulong linear = longMode ? s->Idtr.Base + at : (uint)(s->Idtr.Base + at);
-        if (!ReadLinear(linear, 8, out ulong raw, system: true))
+        if (!ReadLinear(linear, 8, out ulong raw, AccessMode.System))
         {
             return false;
         }
@@ -319,14 +306,13 @@ public sealed unsafe partial class Processor
 
         if (gate.Type == SystemTaskGate)
         {
-            TaskSwitch(gate.GateSelector, TaskSwitchGate, raised, raised.InstructionLength);
-            return false;
+            return TrySwitchTask(gate.GateSelector, TaskSwitchSource.TaskGate, raised, returnRip, raised.InstructionLength);
         }
 
         ulong offset = gate.GateOffset;
         if (longMode)
         {
-            if (!ReadLinear(linear + 8, 8, out ulong upper, system: true))
+            if (!ReadLinear(linear + 8, 8, out ulong upper, AccessMode.System))
             {
                 return false;
             }
@@ -454,7 +440,7 @@ public sealed unsafe partial class Processor
             frame.Pointer &= ~15UL;
         }
 
-        frame.System = level != 3;
+        frame.Mode = level != 3 ? AccessMode.Supervisor : AccessMode.Own;
         return true;
     }
 }

@@ -5,11 +5,6 @@ namespace VmFuzz.Cpu;
 // Far JMP, CALL, RET and IRET (SDM "Calling Procedures Using CALL and RET", "Call Gates", and the instructions' pages).
 public sealed unsafe partial class Processor
 {
-    private const int TaskSwitchCall = 0;
-    private const int TaskSwitchIret = 1;
-    private const int TaskSwitchJump = 2;
-    private const int TaskSwitchGate = 3;
-
     /// <summary>Far JMP to selector and offset.</summary>
     internal ExecResult FarJump(ushort selector, ulong offset, int size, int length)
     {
@@ -156,7 +151,7 @@ public sealed unsafe partial class Processor
 
         if (isTss || gate.Type == SystemTaskGate)
         {
-            return TaskSwitch(isTss ? selector : gate.GateSelector, isCall ? TaskSwitchCall : TaskSwitchJump, null, length);
+            return SwitchTask(isTss ? selector : gate.GateSelector, isCall ? TaskSwitchSource.Call : TaskSwitchSource.Jmp, length);
         }
 
         ulong offset = gate.GateOffset;
@@ -273,7 +268,7 @@ public sealed unsafe partial class Processor
             Pointer = rsp,
             Size = size,
             Flat = LongMode,
-            System = dpl != 3,
+            Mode = dpl != 3 ? AccessMode.Supervisor : AccessMode.Own,
             Error = LongMode ? 0 : SelectorError(selector),
         };
         return true;
@@ -368,7 +363,7 @@ public sealed unsafe partial class Processor
 
         if (Virtual8086)
         {
-            return Iopl == 3 ? RealInterruptReturn(size) : Fault(GuestFault.Gp());
+            return !IsSensitive || UsesVif(size) ? RealInterruptReturn(size) : Fault(GuestFault.Gp());
         }
 
         if ((s->Flags & RFlags.Nt) != 0)
@@ -378,12 +373,9 @@ public sealed unsafe partial class Processor
                 return Fault(GuestFault.Gp());
             }
 
-            if (!ReadLinear((uint)s->Tr.Base, 2, out ulong link, system: true))
-            {
-                return ExecResult.Abort;
-            }
-
-            return TaskSwitch((ushort)link, TaskSwitchIret, null, length);
+            return ReadLinear((uint)s->Tr.Base, 2, out ulong link, AccessMode.System)
+                ? SwitchTask((ushort)link, TaskSwitchSource.Iret, length)
+                : ExecResult.Abort;
         }
 
         if (!PeekStack(size, 0, out ulong offset) || !PeekStack(size, size, out ulong selectorWord)
@@ -461,9 +453,21 @@ public sealed unsafe partial class Processor
             return Fault(GuestFault.Gp());
         }
 
+        bool sensitive = IsSensitive;
+        if (sensitive && !CheckVirtualFlags(flags))
+        {
+            return ExecResult.Abort;
+        }
+
         AdjustStack(3 * size);
         s->Cs = RealSegment(s->Cs, (ushort)selector);
         Rip = offset;
+        if (sensitive)
+        {
+            LoadVirtualFlags(flags);
+            return InterruptReturned();
+        }
+
         ulong changed = RFlags.Arithmetic | RFlags.Tf | RFlags.If | RFlags.Df | RFlags.Nt
             | (Virtual8086 ? 0 : RFlags.Iopl)
             | (size == 4 ? RFlags.Rf | RFlags.Ac | RFlags.Id : 0);
@@ -535,39 +539,5 @@ public sealed unsafe partial class Processor
 
         ulong old = RFlagsValue;
         RFlagsValue = (old & ~changed) | (flags & changed);
-    }
-
-    /// <summary>A hardware task switch: exits in non-root operation, not modelled otherwise.</summary>
-    internal ExecResult TaskSwitch(ushort selector, int source, in GuestEvent? original, int length)
-    {
-        uint error = SelectorError(selector);
-        byte vector = source == TaskSwitchIret ? Vector.Ts : Vector.Gp;
-        if ((selector & 4) != 0 || IsNull(selector))
-        {
-            return Fault(new GuestFault(vector, error));
-        }
-
-        if (!ReadDescriptor(selector, vector, out Descriptor tss))
-        {
-            return ExecResult.Abort;
-        }
-
-        int wanted = source == TaskSwitchIret ? 3 : 1;
-        if (tss.IsSegment || (tss.Type & ~8) != wanted)
-        {
-            return Fault(new GuestFault(vector, error));
-        }
-
-        if (!tss.Present)
-        {
-            return Fault(GuestFault.Np(error));
-        }
-
-        if (NonRoot is { } policy && policy.TaskSwitch(selector, source, original, length))
-        {
-            return Exit();
-        }
-
-        return Unimplemented("hardware task switch");
     }
 }

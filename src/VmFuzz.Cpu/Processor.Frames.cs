@@ -22,8 +22,8 @@ internal unsafe struct StackFrame
     /// <summary>The stack of 64-bit code: no segment checks, all 64 bits of the pointer.</summary>
     public bool Flat;
 
-    /// <summary>Whether the accesses are supervisor accesses.</summary>
-    public bool System;
+    /// <summary>Whose accesses the pushes are.</summary>
+    public AccessMode Mode;
 
     /// <summary>Error code of #SS.</summary>
     public uint Error;
@@ -53,7 +53,7 @@ public sealed unsafe partial class Processor
         {
             top = Down(top, frame.Size, mask);
             if (!StackLinear(frame.Segment, frame.Flat, top & mask, frame.Size, frame.Error, out ulong linear)
-                || !ProbeLinear(linear, frame.Size, AccessKind.Write, frame.System))
+                || !ProbeLinear(linear, frame.Size, AccessKind.Write, frame.Mode))
             {
                 return false;
             }
@@ -64,7 +64,7 @@ public sealed unsafe partial class Processor
         {
             top = Down(top, frame.Size, mask);
             StackLinear(frame.Segment, frame.Flat, top & mask, frame.Size, frame.Error, out ulong linear);
-            if (!WriteLinear(linear, frame.Size, frame[i], frame.System))
+            if (!WriteLinear(linear, frame.Size, frame[i], frame.Mode))
             {
                 return false;
             }
@@ -102,6 +102,6 @@ public sealed unsafe partial class Processor
         Pointer = _state->Gpr[(int)Gpr.Rsp],
         Size = size,
         Flat = Code64,
-        System = Cpl != 3,
+        Mode = Cpl != 3 ? AccessMode.Supervisor : AccessMode.Own,
     };
 }

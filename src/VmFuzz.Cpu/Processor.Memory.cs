@@ -58,34 +58,37 @@ public sealed unsafe partial class Processor
         return Linearize(segment, offset, size, write: false, out ulong linear) && ReadLinear(linear, size, out value);
     }
 
-    /// <summary>Writes 1 to 8 bytes through a segment.</summary>
-    public bool WriteMemory(SegmentRegister segment, ulong offset, int size, ulong value) =>
-        Linearize(segment, offset, size, write: true, out ulong linear) && WriteLinear(linear, size, value);
+    /// <summary>Writes 1 to 8 bytes through a segment; parameters as of <see cref="WriteLinear"/>.</summary>
+    public bool WriteMemory(SegmentRegister segment, ulong offset, int size, ulong value, int alignment = 0) =>
+        Linearize(segment, offset, size, write: true, out ulong linear) && WriteLinear(linear, size, value, alignment: alignment);
 
     /// <summary>Makes every check of a write without writing: a following write of the same bytes cannot fail.</summary>
-    public bool ProbeWrite(SegmentRegister segment, ulong offset, int size) =>
-        Linearize(segment, offset, size, write: true, out ulong linear) && ProbeLinear(linear, size, AccessKind.Write);
+    public bool ProbeWrite(SegmentRegister segment, ulong offset, int size, int alignment = 0) =>
+        Linearize(segment, offset, size, write: true, out ulong linear) && ProbeLinear(linear, size, AccessKind.Write, alignment: alignment);
 
     /// <summary>Reads 1 to 8 bytes at a linear address.</summary>
     /// <param name="linear">Linear address.</param>
     /// <param name="size">1 to 8.</param>
     /// <param name="value">Zero-extended.</param>
-    /// <param name="system">An implicit supervisor access (descriptor tables, TSS), whatever CPL is.</param>
-    public bool ReadLinear(ulong linear, int size, out ulong value, bool system = false)
+    /// <param name="mode">Whose access it is.</param>
+    /// <param name="alignment">What the address is a multiple of when alignment is checked, a power of two; 0 for the size.</param>
+    public bool ReadLinear(ulong linear, int size, out ulong value, AccessMode mode = AccessMode.Own, int alignment = 0)
     {
         value = 0;
         int first = Math.Min(size, (int)(4096 - (linear & 0xFFF)));
-        if (!Translate(linear, AccessKind.Read, UserMode && !system, out Mapping low))
+        if (!Translate(linear, AccessKind.Read, mode, out Mapping low))
         {
             return false;
         }
 
+        NoteAccess(linear, size, write: false);
         if (first == size)
         {
-            return ReadMapped(low, size, out value);
+            return IsAligned(linear, size, alignment, mode) && ReadMapped(low, size, out value);
         }
 
-        if (!Translate(Next(linear, first), AccessKind.Read, UserMode && !system, out Mapping high)
+        if (!Translate(Next(linear, first), AccessKind.Read, mode, out Mapping high)
+            || !IsAligned(linear, size, alignment, mode)
             || !ReadMapped(low, first, out ulong lowBytes) || !ReadMapped(high, size - first, out ulong highBytes))
         {
             return false;
@@ -96,22 +99,29 @@ public sealed unsafe partial class Processor
     }
 
     /// <summary>Writes 1 to 8 bytes at a linear address; both pages are checked before either is written.</summary>
-    public bool WriteLinear(ulong linear, int size, ulong value, bool system = false)
+    public bool WriteLinear(ulong linear, int size, ulong value, AccessMode mode = AccessMode.Own, int alignment = 0)
     {
         int first = Math.Min(size, (int)(4096 - (linear & 0xFFF)));
-        if (!Translate(linear, AccessKind.Write, UserMode && !system, out Mapping low))
+        if (!Translate(linear, AccessKind.Write, mode, out Mapping low))
         {
             return false;
         }
 
+        NoteAccess(linear, size, write: true);
         if (first == size)
         {
+            if (!IsAligned(linear, size, alignment, mode))
+            {
+                return false;
+            }
+
             WriteMapped(low, size, value);
             return true;
         }
 
         ulong marks = _tableMarks;
-        if (!Translate(Next(linear, first), AccessKind.Write, UserMode && !system, out Mapping high))
+        if (!Translate(Next(linear, first), AccessKind.Write, mode, out Mapping high)
+            || !IsAligned(linear, size, alignment, mode))
         {
             return false;
         }
@@ -128,20 +138,28 @@ public sealed unsafe partial class Processor
     }
 
     /// <summary>Makes every check of an access without making it.</summary>
-    public bool ProbeLinear(ulong linear, int size, AccessKind access, bool system = false)
+    public bool ProbeLinear(ulong linear, int size, AccessKind access, AccessMode mode = AccessMode.Own, int alignment = 0)
     {
         int first = Math.Min(size, (int)(4096 - (linear & 0xFFF)));
-        return Translate(linear, access, UserMode && !system, out _)
-            && (first == size || Translate(Next(linear, first), access, UserMode && !system, out _));
+        return Translate(linear, access, mode, out _)
+            && (first == size || Translate(Next(linear, first), access, mode, out _))
+            && IsAligned(linear, size, alignment, mode);
     }
 
-    /// <summary>Reads a block of bytes (FXRSTOR, XRSTOR, descriptors).</summary>
-    public bool ReadBlock(ulong linear, Span<byte> destination, bool system = false)
+    // SDM "Alignment Check Exception": explicit accesses at CPL 3. Page faults come first, in the order of
+    // "Priority Among Concurrent Events".
+    private bool IsAligned(ulong linear, int size, int alignment, AccessMode mode) =>
+        (_state->TlbContext & AlignmentContext) == 0 || mode != AccessMode.Own
+        || (linear & ((ulong)(alignment == 0 ? size : alignment) - 1)) == 0
+        || RaiseFault(new GuestFault(Vector.Ac));
+
+    /// <summary>Reads a block of bytes (FXRSTOR, XRSTOR, vectors); its alignment is checked only when one is given.</summary>
+    public bool ReadBlock(ulong linear, Span<byte> destination, AccessMode mode = AccessMode.Own, int alignment = 1)
     {
         for (int done = 0; done < destination.Length;)
         {
             int size = Math.Min(8, destination.Length - done);
-            if (!ReadLinear(Next(linear, done), size, out ulong value, system))
+            if (!ReadLinear(Next(linear, done), size, out ulong value, mode, alignment))
             {
                 return false;
             }
@@ -157,13 +175,13 @@ public sealed unsafe partial class Processor
         return true;
     }
 
-    /// <summary>Writes a block of bytes after checking all of it.</summary>
-    public bool WriteBlock(ulong linear, ReadOnlySpan<byte> source, bool system = false)
+    /// <summary>Writes a block of bytes after checking all of it; its alignment only when one is given.</summary>
+    public bool WriteBlock(ulong linear, ReadOnlySpan<byte> source, AccessMode mode = AccessMode.Own, int alignment = 1)
     {
         for (int done = 0; done < source.Length;)
         {
             int size = Math.Min(8, source.Length - done);
-            if (!ProbeLinear(Next(linear, done), size, AccessKind.Write, system))
+            if (!ProbeLinear(Next(linear, done), size, AccessKind.Write, mode, alignment))
             {
                 return false;
             }
@@ -180,7 +198,7 @@ public sealed unsafe partial class Processor
                 value |= (ulong)source[done + i] << (i * 8);
             }
 
-            WriteLinear(Next(linear, done), size, value, system);
+            WriteLinear(Next(linear, done), size, value, mode, alignment);
             done += size;
         }
 

@@ -7,14 +7,14 @@ namespace VmFuzz.Cpu;
 // The dispatcher: limits, events, blocks, in this order, until something stops the processor.
 public sealed unsafe partial class Processor
 {
-    private const ulong StepDr6 = 1UL << 14;
-
     /// <summary>Runs until something stops the processor.</summary>
     public CpuStop Run()
     {
         CpuState* s = _state;
         s->PendingLink = null;
         s->Attention |= AttentionBits.Limit | AttentionBits.Events;
+        _hits = 0;
+        UpdateBreakpoints();
         for (; ; )
         {
             if (s->Budget <= 0 || (s->Attention & AttentionBits.Limit) != 0)
@@ -71,7 +71,7 @@ public sealed unsafe partial class Processor
             }
 
             ulong before = (s->Interruptibility & 3) | (s->Flags & (RFlags.Tf | RFlags.Rf));
-            if (before != 0)
+            if (before != 0 || AtWatchedCode)
             {
                 Step(before);
             }
@@ -116,7 +116,13 @@ public sealed unsafe partial class Processor
         ExecHandler handler = Instructions.Rows[reference->Row].Handler;
         for (; ; )
         {
-            switch (handler(this, reference->Instruction))
+            ExecResult result = handler(this, reference->Instruction);
+            if (_hits != 0 && result != ExecResult.Abort)
+            {
+                KeepHits();
+            }
+
+            switch (result)
             {
                 case ExecResult.Next:
                     // The iterations of a repeated instruction may have used up what the rest of the block needs.
@@ -156,6 +162,7 @@ public sealed unsafe partial class Processor
                     s->Stop = StopKind.Halt;
                     return null;
                 default:
+                    _hits = 0;
                     BreakBlock();
                     return null;
             }
@@ -180,9 +187,9 @@ public sealed unsafe partial class Processor
 
     private void NoRow(Reference* reference)
     {
-        if (reference->Row == RowUndefined)
+        if (reference->Row is RowUndefined or RowTooLong)
         {
-            RaiseFault(GuestFault.Ud);
+            RaiseFault(reference->Row == RowTooLong ? GuestFault.Gp() : GuestFault.Ud);
             return;
         }
 
@@ -210,10 +217,17 @@ public sealed unsafe partial class Processor
         }
     }
 
-    // One instruction under a shadow, TF or RF.
+    // One instruction under a shadow, TF or RF, or where a breakpoint may be.
     private void Step(ulong before)
     {
         CpuState* s = _state;
+        const ulong Hides = RFlags.Rf | 2; // Blocking by MOV SS holds back instruction breakpoints too.
+        if (_breakpoints.Code != 0 && (before & Hides) == 0 && MeetsCodeBreakpoint(out ulong hits))
+        {
+            RaiseFault(new GuestFault(Vector.Db, 0, hits));
+            return;
+        }
+
         Block* block = Lookup(single: true);
         if (block == null)
         {
@@ -224,6 +238,7 @@ public sealed unsafe partial class Processor
         s->Interruptibility &= ~3UL;
         ulong retired = Retired;
         ulong deliveries = _deliveries;
+        ulong switches = _taskSwitches;
         s->PendingLink = null;
         Execute(block);
         if (s->Stop is StopKind.Fault or StopKind.Exit or StopKind.Unimplemented or StopKind.Event)
@@ -239,22 +254,18 @@ public sealed unsafe partial class Processor
             return;
         }
 
-        if ((before & RFlags.Rf) != 0 && !SetsRf(block))
+        if ((before & RFlags.Rf) != 0 && ClearsRf(block, switches))
         {
             s->Flags &= ~RFlags.Rf;
         }
 
-        // Delivery of a software interrupt clears TF and takes no trap with it.
-        if ((before & RFlags.Tf) != 0 && block->References[0].Instruction.FlowControl != FlowControl.Interrupt)
+        if ((before & RFlags.Tf) != 0 && Steps(block->References[0].Instruction))
         {
             s->PendingDebug |= StepDr6;
         }
 
         s->Attention |= AttentionBits.Events;
     }
-
-    private static bool SetsRf(Block* block) =>
-        block->References[0].Instruction.Mnemonic is Mnemonic.Iret or Mnemonic.Iretd or Mnemonic.Iretq;
 
     private bool MoveLimit()
     {
@@ -316,17 +327,22 @@ public sealed unsafe partial class Processor
         }
     }
 
-    // SDM "Priority Among Concurrent Events": traps of the previous instruction, NMI, interrupt; windows beside them.
+    // SDM "Priority Among Concurrent Events": monitor trap, traps of the previous instruction, NMI, interrupt; windows beside
+    // them.
     private bool TakeEvents(out CpuStop stop)
     {
         CpuState* s = _state;
         stop = CpuStop.Exit;
         ulong shadow = s->Interruptibility & 3;
-        if ((s->PendingDebug & StepDr6) != 0 && (shadow & 2) == 0 && s->Activity <= 1)
+        if (NonRoot is { } monitor && monitor.MonitorTrap())
+        {
+            return false;
+        }
+
+        if (s->PendingDebug != 0 && (shadow & 2) == 0 && s->Activity <= 1 && TakeDebugTraps() is var traps and not 0)
         {
             // The trap of a step over HLT ends the halt (SDM "HLT - Halt").
-            s->PendingDebug &= ~StepDr6;
-            return Deliver(new GuestEvent(Vector.Db, EventType.HardwareException, Address: StepDr6), out stop);
+            return Deliver(new GuestEvent(Vector.Db, EventType.HardwareException, Address: traps), out stop);
         }
 
         if (NonRoot is { } policy && policy.Window())

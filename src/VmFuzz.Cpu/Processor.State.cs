@@ -73,6 +73,7 @@ public sealed unsafe partial class Processor
     {
         UpdateTlbContext();
         UpdateMode();
+        UpdateBreakpoints();
 
         // The next block may start elsewhere than where the last one ended: it is not its successor.
         _state->PendingLink = null;

@@ -95,17 +95,32 @@ public sealed unsafe partial class Processor
     internal static int TlbIndex(ulong linear) => (int)(linear >> 12) & (CpuState.TlbSize - 1);
 
     /// <summary>The context bits of tags for an access: user or supervisor, and whether SMAP lets a supervisor reach user pages.</summary>
-    internal ulong ContextOf(bool user) => user ? 1UL : (_state->Flags & RFlags.Ac) != 0 && (_state->Cr4 & Cr4.Smap) != 0 ? 2UL : 0;
+    private ulong ContextOf(AccessMode mode)
+    {
+        CpuState* s = _state;
+        return IsUser(mode) ? 1UL
+            : mode != AccessMode.System && (s->Flags & RFlags.Ac) != 0 && (s->Cr4 & Cr4.Smap) != 0 ? 2UL : 0;
+    }
 
-    /// <summary>Recomputes the tag context after CPL, CR4.SMAP or RFLAGS.AC changed.</summary>
-    internal void UpdateTlbContext() => _state->TlbContext = ContextOf(UserMode);
+    private bool IsUser(AccessMode mode) => mode == AccessMode.Own && UserMode;
+
+    // No translation has this bit: while alignment is checked, every access takes the slow path.
+    private const ulong AlignmentContext = 4;
+
+    /// <summary>Recomputes the tag context after CPL, CR0.AM, CR4.SMAP or RFLAGS.AC changed.</summary>
+    internal void UpdateTlbContext()
+    {
+        CpuState* s = _state;
+        bool alignment = (s->Flags & RFlags.Ac) != 0 && (s->Cr0 & Cr0.Am) != 0 && UserMode;
+        s->TlbContext = ContextOf(AccessMode.Own) | (alignment ? AlignmentContext : 0);
+    }
 
     /// <summary>Translates a linear address for an access of one page, fills the look-aside buffer.</summary>
     /// <returns>False when a page fault or an EPT exit is noted.</returns>
-    internal bool Translate(ulong linear, AccessKind access, bool user, out Mapping mapping)
+    internal bool Translate(ulong linear, AccessKind access, AccessMode mode, out Mapping mapping)
     {
         CpuState* s = _state;
-        ulong context = ContextOf(user);
+        ulong context = ContextOf(mode);
         ulong tag = (linear & ~0xFFFUL) | context;
         ulong* tlb = access switch
         {
@@ -121,7 +136,7 @@ public sealed unsafe partial class Processor
         }
 
         mapping = default;
-        if (!Walk(linear, access, user, out ulong gpa, out bool canCache))
+        if (!Walk(linear, access, mode, out ulong gpa, out bool canCache))
         {
             return false;
         }
@@ -143,7 +158,7 @@ public sealed unsafe partial class Processor
 
         byte* host = page.Host + (physical & 0xFFF);
         mapping = new Mapping(host, physical, page.Writable);
-        bool cache = canCache;
+        bool cache = canCache && MayCache(linear, access);
         if (access == AccessKind.Write)
         {
             if (!page.Writable)
@@ -184,7 +199,7 @@ public sealed unsafe partial class Processor
     }
 
     // SDM "Hierarchical Paging Structures: an Overview" and the sections on each paging mode.
-    private bool Walk(ulong linear, AccessKind access, bool user, out ulong physical, out bool canCache)
+    private bool Walk(ulong linear, AccessKind access, AccessMode mode, out ulong physical, out bool canCache)
     {
         CpuState* s = _state;
         canCache = true;
@@ -226,14 +241,14 @@ public sealed unsafe partial class Processor
 
             if ((entry & EntryPresent) == 0)
             {
-                return PageFault(linear, access, user, present: false, reserved: false);
+                return PageFault(linear, access, mode, 0);
             }
 
             bool large = level > 1 && !pdpteRegister && (entry & EntryLarge) != 0
                 && (pae ? level == 2 || (level == 3 && longMode && Model.Has(CpuFeatures.Page1G)) : (s->Cr4 & Cr4.Pse) != 0);
             if (HasReservedBits(entry, level, large, pae, longMode, pdpteRegister, nxe))
             {
-                return PageFault(linear, access, user, present: true, reserved: true);
+                return PageFault(linear, access, mode, PageFaultError.Present | PageFaultError.Reserved);
             }
 
             if (!pdpteRegister)
@@ -253,9 +268,10 @@ public sealed unsafe partial class Processor
                 continue;
             }
 
-            if (!Allowed(access, user, rights, nx))
+            uint keyed = KeyDenies(access, mode, rights, entry) ? PageFaultError.ProtectionKey : 0;
+            if (keyed != 0 || !Allowed(access, mode, rights, nx))
             {
-                return PageFault(linear, access, user, present: true, reserved: false);
+                return PageFault(linear, access, mode, PageFaultError.Present | keyed);
             }
 
             ulong updated = entry | EntryAccessed | (access == AccessKind.Write ? EntryDirty : 0);
@@ -281,8 +297,8 @@ public sealed unsafe partial class Processor
     {
         if (!pae)
         {
-            // 4 MiB pages with PSE-36 have bit 21 reserved.
-            return large && (entry & (1UL << 21)) != 0;
+            // 4 MiB pages with PSE-36 have bit 21 reserved, and of the upper address bits those that no address has.
+            return large && (entry & ((1UL << 21) | ((0xFF_0000_0000UL & ~PhysicalMask) >> 19))) != 0;
         }
 
         ulong reserved = 0x000F_FFFF_FFFF_FFFFUL & ~PhysicalMask;
@@ -317,9 +333,10 @@ public sealed unsafe partial class Processor
     }
 
     // SDM "Access Rights".
-    private bool Allowed(AccessKind access, bool user, ulong rights, bool nx)
+    private bool Allowed(AccessKind access, AccessMode mode, ulong rights, bool nx)
     {
         CpuState* s = _state;
+        bool user = IsUser(mode);
         bool userPage = (rights & EntryUser) != 0;
         bool writable = (rights & EntryWritable) != 0;
         if (access == AccessKind.Fetch)
@@ -332,8 +349,8 @@ public sealed unsafe partial class Processor
             return userPage && (access == AccessKind.Read || writable);
         }
 
-        // DEVIATION: implicit supervisor accesses at CPL 3 look at RFLAGS.AC like explicit ones at CPL < 3.
-        if (userPage && (s->Cr4 & Cr4.Smap) != 0 && (s->Flags & RFlags.Ac) == 0)
+        // RFLAGS.AC opens user pages to explicit accesses only.
+        if (userPage && (s->Cr4 & Cr4.Smap) != 0 && ((s->Flags & RFlags.Ac) == 0 || mode == AccessMode.System))
         {
             return false;
         }
@@ -341,15 +358,42 @@ public sealed unsafe partial class Processor
         return access == AccessKind.Read || writable || (s->Cr0 & Cr0.Wp) == 0;
     }
 
-    private bool PageFault(ulong linear, AccessKind access, bool user, bool present, bool reserved)
+    // SDM "Protection Keys". Bits 62:59 of the entry that maps the page select two bits: access disable, write disable.
+    private bool KeyDenies(AccessKind access, AccessMode mode, ulong rights, ulong entry)
+    {
+        CpuState* s = _state;
+        bool userPage = (rights & EntryUser) != 0;
+        if ((s->Cr4 & (userPage ? Cr4.Pke : Cr4.Pks)) == 0 || !LongMode || access == AccessKind.Fetch)
+        {
+            return false;
+        }
+
+        ulong key = (userPage ? s->Pkru : s->Pkrs) >> (int)((entry >> 59) & 15) * 2;
+        bool protects = IsUser(mode) || (s->Cr0 & Cr0.Wp) != 0;
+        return (key & 1) != 0 || ((key & 2) != 0 && access == AccessKind.Write && protects);
+    }
+
+    /// <summary>Sets PKRU or IA32_PKRS; cached translations hold the rights of their keys.</summary>
+    /// <returns>True.</returns>
+    internal bool SetPageKeys(ref ulong register, ulong value)
+    {
+        if (register != value)
+        {
+            register = value;
+            DropTranslations();
+        }
+
+        return true;
+    }
+
+    private bool PageFault(ulong linear, AccessKind access, AccessMode mode, uint cause)
     {
         CpuState* s = _state;
         bool fetchBit = access == AccessKind.Fetch
             && (((s->Efer & Efer.Nxe) != 0 && (s->Cr4 & Cr4.Pae) != 0) || (s->Cr4 & Cr4.Smep) != 0);
-        uint code = (present ? PageFaultError.Present : 0)
+        uint code = cause
             | (access == AccessKind.Write ? PageFaultError.Write : 0)
-            | (user ? PageFaultError.User : 0)
-            | (reserved ? PageFaultError.Reserved : 0)
+            | (IsUser(mode) ? PageFaultError.User : 0)
             | (fetchBit ? PageFaultError.Fetch : 0);
         return RaiseFault(new GuestFault(Vector.Pf, code, linear));
     }

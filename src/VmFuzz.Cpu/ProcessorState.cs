@@ -341,6 +341,8 @@ public sealed unsafe class ProcessorState : IStateful
         Add(128, "ymm", state.Ymm, 512);
         Add(129, "spec_ctrl", &state.SpecCtrl, 8);
         Add(130, "mcg_status", &state.McgStatus, 8);
+        Add(131, "pkru", &state.Pkru, 8);
+        Add(132, "pkrs", &state.Pkrs, 8);
         return rows.ToImmutable();
 
         void Add(int id, string name, void* at, int width) =>

@@ -81,9 +81,10 @@ internal sealed class GuestPaging(Vcpu vcpu)
                 continue;
             }
 
-            if (!Allowed(access, user, rights, nx, cr0, cr4))
+            uint keyed = longMode && KeyDenies(access, user, rights, entry, cr0, cr4) ? PageFaultError.ProtectionKey : 0;
+            if (keyed != 0 || !Allowed(access, user, rights, nx, cr0, cr4))
             {
-                fault = Fault(linear, access, user, PageFaultError.Present, nxe, cr4);
+                fault = Fault(linear, access, user, PageFaultError.Present | keyed, nxe, cr4);
                 return false;
             }
 
@@ -109,7 +110,9 @@ internal sealed class GuestPaging(Vcpu vcpu)
     {
         if (!pae)
         {
-            return large && (entry & (1UL << 21)) != 0;
+            // The upper address bits of a 4 MiB page stand in bits 20:13.
+            ulong absent = (0xFF_0000_0000UL & ~frameMask) >> 19;
+            return large && (entry & ((1UL << 21) | absent)) != 0;
         }
 
         ulong reserved = 0x000F_FFFF_FFFF_F000UL & ~frameMask;
@@ -141,6 +144,21 @@ internal sealed class GuestPaging(Vcpu vcpu)
         }
 
         return access == AccessKind.Read || writable || (cr0 & Cr0.Wp) == 0;
+    }
+
+    // The guest's PKRU stays in the processor. KVM gives no guest CR4.PKS.
+    private unsafe bool KeyDenies(AccessKind access, bool user, ulong rights, ulong entry, ulong cr0, ulong cr4)
+    {
+        if (access == AccessKind.Fetch || (rights & User) == 0 || (cr4 & Cr4.Pke) == 0)
+        {
+            return false;
+        }
+
+        int at = (int)(entry >> 59) & 15;
+        ulong pkru = _vcpu.Processor.State->Pkru;
+        bool accessDisabled = (pkru & (1UL << (2 * at))) != 0;
+        bool writeDisabled = (pkru & (2UL << (2 * at))) != 0;
+        return accessDisabled || (writeDisabled && access == AccessKind.Write && (user || (cr0 & Cr0.Wp) != 0));
     }
 
     private static GuestFault Fault(ulong linear, AccessKind access, bool user, uint code, bool nxe, ulong cr4)

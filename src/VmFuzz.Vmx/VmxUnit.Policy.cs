@@ -257,11 +257,11 @@ public sealed unsafe partial class VmxUnit
     public bool TripleFault() => Note(new VmExit((uint)ExitReason.TripleFault), SavedRf.Keep);
 
     /// <inheritdoc/>
-    public bool TaskSwitch(ushort selector, int source, in GuestEvent? original, int instructionLength)
+    public bool TaskSwitch(ushort selector, TaskSwitchSource source, in GuestEvent? original, int instructionLength)
     {
         VmExit exit = new(
             (uint)ExitReason.TaskSwitch,
-            new TaskSwitchQualification(selector, (TaskSwitchSource)source).Value,
+            new TaskSwitchQualification(selector, source).Value,
             InstructionLength: (uint)instructionLength);
         return NoteDuringDelivery(exit, original, SavedRf.Keep);
     }
@@ -292,14 +292,20 @@ public sealed unsafe partial class VmxUnit
     }
 
     /// <inheritdoc/>
-    public bool Window()
+    public bool MonitorTrap()
     {
-        if (_pendingMtf || Stepped())
+        if (!_pendingMtf && !Stepped())
         {
-            _pendingMtf = false;
-            return Note(new VmExit((uint)ExitReason.MonitorTrapFlag), SavedRf.Keep);
+            return false;
         }
 
+        _pendingMtf = false;
+        return Note(new VmExit((uint)ExitReason.MonitorTrapFlag), SavedRf.Keep);
+    }
+
+    /// <inheritdoc/>
+    public bool Window()
+    {
         ulong blocking = _state->Interruptibility;
         if (Primary(PrimaryControls.NmiWindowExiting)
             && (blocking & (InterruptibilityState.BlockingByNmi | InterruptibilityState.BlockingByMovSs)) == 0

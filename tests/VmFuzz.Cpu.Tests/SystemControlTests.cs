@@ -100,7 +100,7 @@ public sealed unsafe class SystemControlTests
     [Theory]
     [InlineData(1UL << 15)]
     [InlineData(Cr4.La57)] // not in this model
-    [InlineData(Cr4.Pks)]
+    [InlineData(Cr4.Cet)]
     public void MovToCr4_UnknownBits_IsGeneralProtection(ulong bit)
     {
         using SystemFixture f = new SystemFixture().Protected32();

@@ -237,15 +237,6 @@ public sealed unsafe class SystemEventTests : IProcessorObserver
     }
 
     [Fact]
-    public void TaskGate_InRootOperation_IsUnimplemented()
-    {
-        using SystemFixture f = new SystemFixture().Protected32();
-        f.SetVector(Vector.Df, SystemFixture.Tss32, 0x85);
-        Assert.False(f.Cpu.DeliverEvent(Exception(Vector.Gp)));
-        Assert.Equal(StopKind.Unimplemented, f.State->Stop);
-    }
-
-    [Fact]
     public void Delivery_ThatFaultsOnTheStack_ChangesNoRegister()
     {
         using SystemFixture f = new SystemFixture().Protected32();

@@ -153,14 +153,6 @@ public sealed unsafe class SystemFarTransferTests
     }
 
     [Fact]
-    public void FarJump_ToTss_IsNotModelledInRootOperation()
-    {
-        using SystemFixture f = new SystemFixture().Protected32();
-        Assert.Equal(ExecResult.Abort, f.Execute(FarJump(SystemFixture.Tss32, 0)));
-        Assert.Equal(StopKind.Unimplemented, f.State->Stop);
-    }
-
-    [Fact]
     public void Iret_InRealMode_RestoresFlags()
     {
         using SystemFixture f = new SystemFixture().Real();

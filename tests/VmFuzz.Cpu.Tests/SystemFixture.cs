@@ -37,12 +37,13 @@ internal sealed unsafe class SystemFixture : IBus, IClock, IInputSource, IDispos
 
     private readonly GuestMemory _memory = new();
 
-    public SystemFixture()
+    /// <summary>A processor with every feature but some.</summary>
+    public SystemFixture(CpuFeatures without = CpuFeatures.La57)
     {
         _memory.AddSlot(new Gpa(0), 2 << 20);
         CpuModel model = new(
             "system-tests",
-            (CpuFeatures)ulong.MaxValue & ~CpuFeatures.La57,
+            (CpuFeatures)ulong.MaxValue & ~without,
             40,
             [new(0, 0, false, 0xD, 0, 0, 0), new(1, 0, false, 0x306C3, 0, 1 << 21, 1 << 9), new(0xD, 0, true, 7, 0, 0, 0)]);
         Cpu = new Processor(model, _memory, this, this, this);
@@ -206,7 +207,10 @@ internal sealed unsafe class SystemFixture : IBus, IClock, IInputSource, IDispos
         return System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(bytes);
     }
 
-    /// <summary>Executes one instruction with the reference microcode; RIP advances as the dispatcher would.</summary>
+    /// <summary>
+    /// Executes one instruction with the reference microcode; RIP advances as the dispatcher would. A fault leaves RIP,
+    /// unless it is one of another task.
+    /// </summary>
     public ExecResult Execute(params ReadOnlySpan<byte> code)
     {
         int bits = Cpu.Code64 ? 64 : (State->Cs.Attributes & SegmentAttributes.Db) != 0 && !Cpu.Virtual8086 ? 32 : 16;
@@ -215,6 +219,7 @@ internal sealed unsafe class SystemFixture : IBus, IClock, IInputSource, IDispos
         Assert.False(instruction.IsInvalid);
         Assert.True(Cpu.Instructions.TryFind(instruction, out InstructionRow row), instruction.ToString());
         ulong before = Cpu.Rip;
+        ulong task = State->Tr.Selector;
         State->Stop = StopKind.None;
         ExecResult result = row.Handler(Cpu, instruction);
         if (result is ExecResult.Next or ExecResult.NextAndLook or ExecResult.Halt)
@@ -222,7 +227,7 @@ internal sealed unsafe class SystemFixture : IBus, IClock, IInputSource, IDispos
             Assert.Equal(before, Cpu.Rip);
             Cpu.Rip = instruction.NextIP;
         }
-        else if (result == ExecResult.Abort && State->Stop == StopKind.Fault)
+        else if (result == ExecResult.Abort && State->Stop == StopKind.Fault && task == State->Tr.Selector)
         {
             Assert.Equal(before, Cpu.Rip);
         }

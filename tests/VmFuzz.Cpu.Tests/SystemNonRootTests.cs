@@ -6,77 +6,10 @@ namespace VmFuzz.Cpu.Tests;
 
 public sealed unsafe class SystemNonRootTests
 {
-    private sealed class Policy : INonRootPolicy
-    {
-        public List<string> Log { get; } = [];
-
-        public bool Exits { get; set; } = true;
-
-        public uint Bitmap { get; set; } = uint.MaxValue;
-
-        private bool Note(string text)
-        {
-            Log.Add(text);
-            return Exits;
-        }
-
-        public bool Instruction(SensitiveInstruction instruction, int instructionLength, ulong qualification = 0, uint instructionInfo = 0) =>
-            Note($"{instruction} {instructionLength} {qualification:x} {instructionInfo:x}");
-
-        public bool Io(in IoAccess access, int instructionLength) => Note(access.ToString());
-
-        public bool MsrAccess(uint msr, bool write, int instructionLength) => Note($"msr {msr:x} {write}");
-
-        public bool MovToCr(int register, Gpr source, int instructionLength, ref ulong value)
-        {
-            value |= Cr0.Wp;
-            return Note($"to cr{register} {source}");
-        }
-
-        public bool MovFromCr(int register, Gpr destination, int instructionLength, ref ulong value)
-        {
-            value = 0x77;
-            return Note($"from cr{register} {destination}");
-        }
-
-        public bool Clts(int instructionLength, out bool clear)
-        {
-            clear = false;
-            return Note("clts");
-        }
-
-        public bool Lmsw(ushort source, bool fromMemory, ulong linearAddress, int instructionLength, ref ulong cr0) => Note($"lmsw {source:x}");
-
-        public bool MovDr(int register, bool write, Gpr gpr, int instructionLength) => Note($"dr{register} {write} {gpr}");
-
-        public bool Exception(in GuestEvent raised, in GuestEvent? original)
-        {
-            Log.Add($"exception {raised.Vector} during {original?.Vector}");
-            return (Bitmap & (1U << raised.Vector)) != 0;
-        }
-
-        public bool TripleFault() => Note("triple fault");
-
-        public bool TaskSwitch(ushort selector, int source, in GuestEvent? original, int instructionLength) =>
-            Note($"task {selector:x} {source} {original?.Vector}");
-
-        public bool VirtualNmis => false;
-
-        public bool Nmi() => false;
-
-        public bool ExternalInterrupt(IInterruptController controller) => false;
-
-        public bool InterruptWindow() => false;
-
-        public bool Window() => false;
-
-        public ulong GuestTsc(ulong tsc) => tsc + 7;
-    }
-
-    private static (SystemFixture, Policy) Make(int cpl = 0)
+    private static (SystemFixture, NonRootPolicy) Make(int cpl = 0)
     {
         SystemFixture f = new SystemFixture().Long(cpl);
-        Policy policy = new();
+        NonRootPolicy policy = new();
         f.Cpu.NonRoot = policy;
         return (f, policy);
     }
@@ -98,7 +31,7 @@ public sealed unsafe class SystemNonRootTests
     [InlineData(new byte[] { 0x0F, 0x06 }, "clts")]
     public void SensitiveInstruction_WhenThePolicySaysSo_Exits(byte[] code, string expected)
     {
-        (SystemFixture f, Policy policy) = Make();
+        (SystemFixture f, NonRootPolicy policy) = Make();
         using SystemFixture owned = f;
         f.Cpu[Gpr.Rax] = 0xA000;
         f.Cpu[Gpr.Rdx] = 0;
@@ -111,7 +44,7 @@ public sealed unsafe class SystemNonRootTests
     [Fact]
     public void PrivilegeFault_ComesBeforeTheExit()
     {
-        (SystemFixture f, Policy policy) = Make(3);
+        (SystemFixture f, NonRootPolicy policy) = Make(3);
         using SystemFixture owned = f;
         f.Faults(Vector.Gp, 0, 0xF4);
         f.Faults(Vector.Gp, 0, 0x0F, 0x32);
@@ -121,7 +54,7 @@ public sealed unsafe class SystemNonRootTests
     [Fact]
     public void MovToCr_WithoutExit_LoadsThePolicysValue()
     {
-        (SystemFixture f, Policy policy) = Make();
+        (SystemFixture f, NonRootPolicy policy) = Make();
         using SystemFixture owned = f;
         policy.Exits = false;
         f.Cpu[Gpr.Rax] = f.State->Cr0;
@@ -139,7 +72,7 @@ public sealed unsafe class SystemNonRootTests
     [Fact]
     public void Exception_ThatExits_LeavesCr2()
     {
-        (SystemFixture f, Policy policy) = Make();
+        (SystemFixture f, NonRootPolicy policy) = Make();
         using SystemFixture owned = f;
         Assert.False(f.Cpu.DeliverEvent(new GuestEvent(Vector.Pf, EventType.HardwareException, true, 2, 0, 0x1234)));
         Assert.Equal((StopKind.Exit, 0UL), (f.State->Stop, f.State->Cr2));
@@ -149,7 +82,7 @@ public sealed unsafe class SystemNonRootTests
     [Fact]
     public void NestedFault_AsksWithTheOriginalEvent()
     {
-        (SystemFixture f, Policy policy) = Make();
+        (SystemFixture f, NonRootPolicy policy) = Make();
         using SystemFixture owned = f;
         policy.Bitmap = 1 << Vector.Gp;
         Assert.False(f.Cpu.DeliverEvent(new GuestEvent(0x30, EventType.ExternalInterrupt)));
@@ -159,7 +92,7 @@ public sealed unsafe class SystemNonRootTests
     [Fact]
     public void DoubleFault_AsksWithoutOriginal_ThenTripleFaultExits()
     {
-        (SystemFixture f, Policy policy) = Make();
+        (SystemFixture f, NonRootPolicy policy) = Make();
         using SystemFixture owned = f;
         policy.Bitmap = 0;
         Assert.False(f.Cpu.DeliverEvent(new GuestEvent(Vector.Gp, EventType.HardwareException, true)));
@@ -172,7 +105,7 @@ public sealed unsafe class SystemNonRootTests
     [Fact]
     public void InjectedEvent_IsNotAskedAbout()
     {
-        (SystemFixture f, Policy policy) = Make();
+        (SystemFixture f, NonRootPolicy policy) = Make();
         using SystemFixture owned = f;
         f.SetVector(Vector.Gp, SystemFixture.Code64);
         Assert.True(f.Cpu.DeliverEvent(new GuestEvent(Vector.Gp, EventType.HardwareException, true), injected: true));
@@ -183,13 +116,13 @@ public sealed unsafe class SystemNonRootTests
     public void TaskSwitch_InNonRoot_Exits()
     {
         using SystemFixture f = new SystemFixture().Protected32();
-        Policy policy = new();
+        NonRootPolicy policy = new();
         f.Cpu.NonRoot = policy;
         Assert.Equal(ExecResult.Abort, f.Execute(0xEA, 0, 0, 0, 0, (byte)SystemFixture.Tss32, 0));
-        Assert.Equal((StopKind.Exit, "task 28 2 "), (f.State->Stop, policy.Log[0]));
+        Assert.Equal((StopKind.Exit, "task 28 Jmp "), (f.State->Stop, policy.Log[0]));
         f.SetVector(0x30, SystemFixture.Tss32, 0x85);
         Assert.False(f.Cpu.DeliverEvent(new GuestEvent(0x30, EventType.ExternalInterrupt)));
-        Assert.Equal("task 28 3 48", policy.Log[1]);
+        Assert.Equal("task 28 TaskGate 48", policy.Log[1]);
     }
 
     [Fact]

@@ -75,6 +75,109 @@ public class GuestRuleTests
         Assert.Equal(0UL, vm.Vmx.Current[VmcsField.GuestPendingDebug]);
     }
 
+    // A store to 0x5002, then a load. The handler reads DR6 and the pushed IP.
+    [Theory]
+    [InlineData(0x0001_0401U, 0x5002U, 1UL)] // write
+    [InlineData(0x0001_0401U, 0x5003U, 1UL)]
+    [InlineData(0x0003_0401U, 0x5003U, 1UL)] // access
+    [InlineData(0x0000_0401U, 0U, 1UL)] // instruction
+    [InlineData(0x0001_0404U, 0x5002U, 0UL)] // another breakpoint
+    [Trait("row", "S48")]
+    [Trait("row", "S81")]
+    public void Breakpoint_SetByTheGuest_ReachesItsHandler(uint control, uint address, ulong cause)
+    {
+        const uint Store = 0x1040;
+        using TestVm vm = new(c =>
+        {
+            c.mov(__word_ptr[4], 0x2000);
+            c.mov(__word_ptr[6], 0);
+            c.mov(eax, address == 0 ? Store : address);
+            c.mov(dr0, eax);
+            c.mov(eax, control);
+            c.mov(dr7, eax);
+            c.mov(bx, (short)Store);
+            c.jmp(bx);
+        });
+        vm.Load(Store, TestVm.Assemble(16, c =>
+        {
+            c.mov(__word_ptr[0x5002], ax);
+            c.mov(cx, __word_ptr[0x5002]);
+            c.hlt();
+        }, Store));
+        vm.Load(0x2000, TestVm.Assemble(16, c =>
+        {
+            c.mov(edx, dr6);
+            c.pop(si);
+            c.hlt();
+        }, 0x2000));
+        vm.RunToHalt();
+        if (cause == 0)
+        {
+            Assert.NotEqual(0x2000UL, vm.Vcpu.Rip & 0xF000);
+            return;
+        }
+
+        Assert.Equal(0xFFFF_0FF0 | cause, vm.Vcpu.Rdx);
+        Assert.Equal(address == 0 ? Store : Store + 3, vm.Vcpu[Gpr.Rsi] & 0xFFFF);
+    }
+
+    // A far JMP to a TSS, and an exception whose gate is a task gate.
+    [Theory]
+    [InlineData(new byte[] { 0xEA, 0, 0, 0, 0, 0x20, 0 }, TaskSwitchSource.Jmp, 7U, 0U)]
+    [InlineData(new byte[] { 0x0F, 0x0B }, TaskSwitchSource.TaskGate, 0U, 0x8000_0306U)]
+    [Trait("row", "S95")]
+    public void TaskSwitch_OfTheGuest_ExitsBeforeItBegins(byte[] code, TaskSwitchSource source, uint length, uint vectoring)
+    {
+        using TestVm vm = new(c =>
+        {
+            c.lgdt(__dword_ptr[0x3800]);
+            c.lidt(__dword_ptr[0x3810]);
+            c.mov(ax, 0x18);
+            c.ltr(ax);
+            c.db(code);
+        }, bits: 32);
+        vm.Load(0x3808, BitConverter.GetBytes(0UL));
+        vm.Load(0x3800, [0x27, 0, 0, 0x30, 0, 0]);
+        vm.Load(0x3810, [0xFF, 0, 0, 0x40, 0, 0]);
+        vm.Load(0x3008, BitConverter.GetBytes(0x00CF_9B00_0000_FFFF));
+        vm.Load(0x3010, BitConverter.GetBytes(0x00CF_9300_0000_FFFF));
+        vm.Load(0x3018, BitConverter.GetBytes(0x0000_8900_5000_0067));
+        vm.Load(0x3020, BitConverter.GetBytes(0x0000_8900_5100_0067));
+        vm.Load(0x4000 + (Vector.Ud * 8), BitConverter.GetBytes(0x0000_8500_0020_0000));
+        Assert.Equal(KvmExitReason.InternalError, vm.RunTo());
+        VmExit exit = vm.Exits[^1];
+        Assert.Equal((ExitReason.TaskSwitch, new TaskSwitchQualification(0x20, source).Value), (exit.Basic, exit.Qualification));
+        Assert.Equal((length, vectoring), (exit.InstructionLength, exit.IdtVectoringInfo.Value));
+        Assert.Equal(0UL, vm.Peek(0x5000 + 32));
+        Assert.Equal(0x89UL, vm.Peek(0x3025, 1));
+    }
+
+    [Theory]
+    [InlineData(1UL, AccessKind.Read, true, 0x25U)]
+    [InlineData(2UL, AccessKind.Read, true, 0U)]
+    [InlineData(2UL, AccessKind.Write, true, 0x27U)]
+    [InlineData(2UL, AccessKind.Write, false, 0x23U)]
+    [InlineData(1UL, AccessKind.Fetch, true, 0U)]
+    public unsafe void ProtectionKey_InTheWalkOfTheEmulator_IsThatOfThePage(ulong rights, AccessKind kind, bool user, uint error)
+    {
+        using TestVm vm = new(c => c.hlt());
+        for (uint level = 0; level < 4; level++)
+        {
+            ulong entry = level < 3 ? 0x20007 + ((level + 1) * 0x1000UL) : 0x5007 | (3UL << 59);
+            vm.Load(0x20000 + (level * 0x1000), BitConverter.GetBytes(entry));
+        }
+
+        VmxVcpu vmx = vm.Vcpu.Vmx;
+        vmx.LoadEfer(Efer.Lme | Efer.Lma | Efer.Nxe);
+        vmx.LoadCr4(Cr4.Pae | Cr4.Pke);
+        vmx.LoadCr0(Cr0.Pe | Cr0.Pg | Cr0.Wp | Cr0.Ne);
+        vmx.Cr3 = 0x20000;
+        vm.Processor.State->Pkru = rights << 6;
+        bool reached = vm.Vcpu.Paging.TryTranslate(0x123, kind, user, out ulong gpa, out GuestFault fault);
+        Assert.Equal((error == 0, error), (reached, fault.ErrorCode));
+        Assert.Equal(reached ? 0x5123UL : 0, gpa);
+    }
+
     [Fact]
     [Trait("row", "S97")]
     public void UnknownInstruction_AtCpl3_IsInvalidOpcode_AtCpl0AnError()

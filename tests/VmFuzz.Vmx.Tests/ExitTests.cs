@@ -367,6 +367,17 @@ public sealed unsafe class ExitTests
     }
 
     [Fact]
+    public void MonitorTrapFlag_UnderSingleStep_ExitsWithTheTrapPending()
+    {
+        using GuestFixture f = new();
+        f.Code(0x90, 0x90);
+        f.Vmcs[VmcsField.PrimaryControls] |= PrimaryControls.MonitorTrapFlag;
+        f.Vmcs[VmcsField.GuestRflags] |= RFlags.Tf;
+        Assert.Equal(new VmExit((uint)ExitReason.MonitorTrapFlag), f.Enter());
+        Assert.Equal((0x1001UL, PendingDebugExceptions.Bs), (f.Vmcs[VmcsField.GuestRip], f.Vmcs[VmcsField.GuestPendingDebug]));
+    }
+
+    [Fact]
     public void MonitorTrapFlag_Injection_ExitsBeforeHandler()
     {
         using GuestFixture f = new();

@@ -20,6 +20,8 @@ internal static unsafe class ControlRegisters
         new(Mnemonic.Invpcid, Invpcid, InstructionTraits.EndsBlock, CpuFeatures.Pcid),
         new(Mnemonic.Xsetbv, Xsetbv, InstructionTraits.EndsBlock, CpuFeatures.Xsave),
         new(Mnemonic.Xgetbv, Xgetbv, InstructionTraits.None, CpuFeatures.Xsave),
+        new(Mnemonic.Rdpkru, Rdpkru, InstructionTraits.None, CpuFeatures.Pku),
+        new(Mnemonic.Wrpkru, Wrpkru, InstructionTraits.EndsBlock, CpuFeatures.Pku),
         new(Mnemonic.Swapgs, Swapgs, InstructionTraits.EndsBlock),
         new(Mnemonic.Rdfsbase, ReadBase, InstructionTraits.None, CpuFeatures.Fsgsbase),
         new(Mnemonic.Rdgsbase, ReadBase, InstructionTraits.None, CpuFeatures.Fsgsbase),
@@ -146,7 +148,8 @@ internal static unsafe class ControlRegisters
             register += 2;
         }
 
-        return (cpu.State->Dr7 & (1UL << 13)) == 0 || cpu.RaiseFault(new GuestFault(Vector.Db, 0, 1UL << 13));
+        return (cpu.State->Dr7 & Processor.GeneralDetect) == 0
+            || cpu.RaiseFault(new GuestFault(Vector.Db, 0, Processor.GeneralDetect));
     }
 
     private static ExecResult FromDr(Processor cpu, in Instruction ins)
@@ -322,7 +325,7 @@ internal static unsafe class ControlRegisters
             return ExecResult.Abort;
         }
 
-        bool bad = type > 3 || (type < 3 && pcid >> 12 != 0) || (type == 0 && !cpu.IsCanonical(linear))
+        bool bad = type > 3 || pcid >> 12 != 0 || (type == 0 && !cpu.IsCanonical(linear))
             || (type < 2 && pcid != 0 && (cpu.State->Cr4 & Cr4.Pcide) == 0);
         if (bad)
         {
@@ -380,6 +383,38 @@ internal static unsafe class ControlRegisters
         cpu[Gpr.Rax] = (uint)cpu.State->Xcr0;
         cpu[Gpr.Rdx] = cpu.State->Xcr0 >> 32;
         return ExecResult.Next;
+    }
+
+    private static bool KeysAllowed(Processor cpu) =>
+        ((cpu.State->Cr4 & Cr4.Pke) != 0 || cpu.RaiseFault(GuestFault.Ud))
+        && ((uint)cpu[Gpr.Rcx] == 0 || cpu.RaiseFault(GuestFault.Gp()));
+
+    private static ExecResult Rdpkru(Processor cpu, in Instruction ins)
+    {
+        if (!KeysAllowed(cpu))
+        {
+            return ExecResult.Abort;
+        }
+
+        cpu[Gpr.Rax] = cpu.State->Pkru;
+        cpu[Gpr.Rdx] = 0;
+        return ExecResult.Next;
+    }
+
+    private static ExecResult Wrpkru(Processor cpu, in Instruction ins)
+    {
+        if (!KeysAllowed(cpu))
+        {
+            return ExecResult.Abort;
+        }
+
+        if ((uint)cpu[Gpr.Rdx] != 0)
+        {
+            return cpu.Fault(GuestFault.Gp());
+        }
+
+        cpu.SetPageKeys(ref cpu.State->Pkru, (uint)cpu[Gpr.Rax]);
+        return ExecResult.NextAndLook;
     }
 
     private static ExecResult Swapgs(Processor cpu, in Instruction ins)

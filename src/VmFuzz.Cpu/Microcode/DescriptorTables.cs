@@ -99,8 +99,10 @@ internal static unsafe class DescriptorTables
         ulong at = cpu.EffectiveAddress(ins, out SegmentRegister segment);
         ulong second = (at + 2) & Processor.AddressMask(ins);
         int size = cpu.Code64 ? 8 : 4; // With a 16-bit operand size the upper byte is stored too (32-bit behaviour).
-        if (!cpu.ProbeWrite(segment, at, 2) || !cpu.ProbeWrite(segment, second, size)
-            || !cpu.WriteMemory(segment, at, 2, table.Limit) || !cpu.WriteMemory(segment, second, size, table.Base))
+
+        // SDM "Alignment Requirements by Data Type": four bytes for the whole.
+        if (!cpu.ProbeWrite(segment, at, 2, alignment: 4) || !cpu.ProbeWrite(segment, second, size, alignment: 1)
+            || !cpu.WriteMemory(segment, at, 2, table.Limit, alignment: 4) || !cpu.WriteMemory(segment, second, size, table.Base, alignment: 1))
         {
             return ExecResult.Abort;
         }
@@ -213,7 +215,7 @@ internal static unsafe class DescriptorTables
         }
 
         // Busy is set in the table and in the register.
-        if (!cpu.WriteLinear(descriptor.Linear + 5, 1, ((descriptor.Raw >> 40) & 0xFF) | 2, system: true))
+        if (!cpu.WriteLinear(descriptor.Linear + 5, 1, ((descriptor.Raw >> 40) & 0xFF) | 2, AccessMode.System))
         {
             return ExecResult.Abort;
         }
@@ -255,7 +257,7 @@ internal static unsafe class DescriptorTables
         }
 
         cpu.LocateDescriptor(selector, 8, out ulong linear);
-        if (!cpu.ReadLinear(linear, 8, out ulong raw, system: true))
+        if (!cpu.ReadLinear(linear, 8, out ulong raw, AccessMode.System))
         {
             return false;
         }

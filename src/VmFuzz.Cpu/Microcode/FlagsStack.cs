@@ -21,29 +21,34 @@ internal static unsafe class FlagsStack
         new(Mnemonic.Stac, AccessCheck, InstructionTraits.EndsBlock, CpuFeatures.Smap),
     ];
 
-    // Virtual-8086 mode without VME: IOPL 3 is needed. Otherwise CPL must not be above IOPL. PVI and VME are not modelled.
-    private static bool MayChangeIf(Processor cpu) => !cpu.Protected || (cpu.Virtual8086 ? cpu.Iopl == 3 : cpu.Cpl <= cpu.Iopl);
-
     private static ExecResult Cli(Processor cpu, in Instruction ins)
     {
-        if (!MayChangeIf(cpu))
+        ulong flag = cpu.OwnInterruptFlag;
+        if (flag == 0)
         {
             return cpu.Fault(GuestFault.Gp());
         }
 
-        cpu.State->Flags &= ~RFlags.If;
+        cpu.State->Flags &= ~flag;
         cpu.StateChanged();
         return ExecResult.NextAndLook;
     }
 
     private static ExecResult Sti(Processor cpu, in Instruction ins)
     {
-        if (!MayChangeIf(cpu))
+        ulong flag = cpu.OwnInterruptFlag;
+        bool isVirtual = flag == RFlags.Vif;
+        if (flag == 0 || (isVirtual && (cpu.State->Flags & RFlags.Vip) != 0))
         {
             return cpu.Fault(GuestFault.Gp());
         }
 
-        if ((cpu.State->Flags & RFlags.If) == 0)
+        // Only IF has a shadow.
+        if (isVirtual)
+        {
+            cpu.State->Flags |= RFlags.Vif;
+        }
+        else if ((cpu.State->Flags & RFlags.If) == 0)
         {
             cpu.State->Flags |= RFlags.If;
             cpu.State->Interruptibility |= 1;
@@ -57,30 +62,40 @@ internal static unsafe class FlagsStack
 
     private static ExecResult Push(Processor cpu, in Instruction ins)
     {
-        if (cpu.Virtual8086 && cpu.Iopl < 3)
+        int size = Size(ins);
+        if (cpu.IsSensitive && !cpu.UsesVif(size))
         {
             return cpu.Fault(GuestFault.Gp());
         }
 
-        ulong flags = cpu.RFlagsValue & ~(RFlags.Vm | RFlags.Rf);
-        return cpu.Push(Size(ins), flags) ? ExecResult.Next : ExecResult.Abort;
+        ulong flags = cpu.IsSensitive ? cpu.VirtualFlags : cpu.RFlagsValue & ~(RFlags.Vm | RFlags.Rf);
+        return cpu.Push(size, flags) ? ExecResult.Next : ExecResult.Abort;
     }
 
     private static ExecResult Pop(Processor cpu, in Instruction ins)
     {
-        if (cpu.Virtual8086 && cpu.Iopl < 3)
+        int size = Size(ins);
+        bool sensitive = cpu.IsSensitive;
+        if (sensitive && !cpu.UsesVif(size))
         {
             return cpu.Fault(GuestFault.Gp());
         }
 
-        int size = Size(ins);
-        if (!cpu.PeekStack(size, 0, out ulong flags))
+        if (!cpu.PeekStack(size, 0, out ulong flags) || (sensitive && !cpu.CheckVirtualFlags(flags)))
         {
             return ExecResult.Abort;
         }
 
         cpu.AdjustStack(size);
-        cpu.RestoreFlags(size, flags, cpu.Cpl, keepVm: false);
+        if (sensitive)
+        {
+            cpu.LoadVirtualFlags(flags);
+        }
+        else
+        {
+            cpu.RestoreFlags(size, flags, cpu.Cpl, keepVm: false);
+        }
+
         cpu.StateChanged();
         return ExecResult.NextAndLook;
     }

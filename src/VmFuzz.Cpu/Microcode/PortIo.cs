@@ -33,7 +33,7 @@ internal static unsafe class PortIo
             return cpu.RaiseFault(GuestFault.Gp());
         }
 
-        if (!cpu.ReadLinear(Wrap(cpu, tr.Base + 102), 2, out ulong map, system: true))
+        if (!cpu.ReadLinear(Wrap(cpu, tr.Base + TssLayout.IoMap), 2, out ulong map, AccessMode.System))
         {
             return false;
         }
@@ -45,7 +45,7 @@ internal static unsafe class PortIo
             return cpu.RaiseFault(GuestFault.Gp());
         }
 
-        if (!cpu.ReadLinear(Wrap(cpu, tr.Base + at), 2, out ulong bits, system: true))
+        if (!cpu.ReadLinear(Wrap(cpu, tr.Base + at), 2, out ulong bits, AccessMode.System))
         {
             return false;
         }
@@ -71,7 +71,7 @@ internal static unsafe class PortIo
             return cpu.Exit();
         }
 
-        cpu.WriteGpr(ins.Op0Register, cpu.Bus.ReadPort(port, size) & Processor.MaskOfSize(size));
+        cpu.WriteGpr(ins.Op0Register, cpu.ReadPort(port, size));
         return ExecResult.NextAndLook;
     }
 
@@ -90,7 +90,7 @@ internal static unsafe class PortIo
             return cpu.Exit();
         }
 
-        cpu.Bus.WritePort(port, size, (uint)cpu.ReadGpr(ins.Op1Register));
+        cpu.WritePort(port, size, cpu.ReadGpr(ins.Op1Register));
         return ExecResult.NextAndLook;
     }
 
@@ -137,7 +137,7 @@ internal static unsafe class PortIo
             return ExecResult.Abort;
         }
 
-        ulong value = cpu.Bus.ReadPort(port, size) & Processor.MaskOfSize(size);
+        ulong value = cpu.ReadPort(port, size);
         if (!cpu.WriteMemory(SegmentRegister.Es, offset, size, value))
         {
             return ExecResult.Abort;
@@ -180,7 +180,7 @@ internal static unsafe class PortIo
             return ExecResult.Abort;
         }
 
-        cpu.Bus.WritePort(port, size, (uint)value);
+        cpu.WritePort(port, size, value);
         return Advance(cpu, Gpr.Rsi, size, addressSize, rep);
     }
 

@@ -132,7 +132,8 @@ internal static unsafe class VectorMoves
 
         Span<byte> image = stackalloc byte[16];
         image.Clear();
-        if (!Linear(cpu, ins, bytes, write: false, aligned, out ulong linear) || !cpu.ReadBlock(linear, image[..bytes]))
+        if (!Linear(cpu, ins, bytes, write: false, aligned, out ulong linear)
+            || !cpu.ReadBlock(linear, image[..bytes], alignment: CheckedAlignment(bytes)))
         {
             return false;
         }
@@ -156,8 +157,12 @@ internal static unsafe class VectorMoves
 
         Span<byte> image = stackalloc byte[16];
         BinaryPrimitives.WriteUInt128LittleEndian(image, value);
-        return Linear(cpu, ins, bytes, write: true, aligned, out ulong linear) && cpu.WriteBlock(linear, image[..bytes]);
+        return Linear(cpu, ins, bytes, write: true, aligned, out ulong linear)
+            && cpu.WriteBlock(linear, image[..bytes], alignment: CheckedAlignment(bytes));
     }
+
+    // SDM "Exceptions Type 4", "Type 5": #AC is for accesses of at most eight bytes.
+    private static int CheckedAlignment(int bytes) => bytes <= 8 ? bytes : 1;
 
     private static bool Linear(Processor cpu, in Instruction ins, int bytes, bool write, bool aligned, out ulong linear)
     {

@@ -206,7 +206,7 @@ internal static class ControlRegisterExit
         mask |= Has(model, CpuFeatures.Umip, Cr4.Umip) | Has(model, CpuFeatures.La57, Cr4.La57);
         mask |= Has(model, CpuFeatures.Fsgsbase, Cr4.Fsgsbase) | Has(model, CpuFeatures.Pcid, Cr4.Pcide);
         mask |= Has(model, CpuFeatures.Xsave, Cr4.Osxsave) | Has(model, CpuFeatures.Smep, Cr4.Smep);
-        return mask | Has(model, CpuFeatures.Smap, Cr4.Smap);
+        return mask | Has(model, CpuFeatures.Smap, Cr4.Smap) | Has(model, CpuFeatures.Pku, Cr4.Pke);
     }
 
     private static ulong Has(CpuModel model, CpuFeatures feature, ulong bits) => model.Has(feature) ? bits : 0;

@@ -33,7 +33,7 @@ internal sealed record ExitWay(ExitReason Reason, int Shortest, bool CplZeroOnly
         new(ExitReason.ExternalInterrupt, 0, false, ExternalInterrupt),
         new(ExitReason.TripleFault, 0, false, static (unit, in _) => Take(unit, unit.TripleFault())),
         new(ExitReason.TaskSwitch, 2, false, static (unit, in e) => Protected(unit) && Take(unit, unit.TaskSwitch(
-            (ushort)e.Qualification, (int)((e.Qualification >> 30) & 3), null, Length(e, 2)))),
+            (ushort)e.Qualification, new TaskSwitchQualification(e.Qualification).Source, null, Length(e, 2)))),
         Plain(ExitReason.Cpuid, SensitiveInstruction.Cpuid, 2, cplZeroOnly: false),
         Plain(ExitReason.Hlt, SensitiveInstruction.Hlt, 1),
         Plain(ExitReason.Invd, SensitiveInstruction.Invd, 2),

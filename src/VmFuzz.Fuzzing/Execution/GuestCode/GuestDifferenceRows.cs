@@ -20,7 +20,7 @@ internal sealed record GuestDifferenceRow(string Id, string Reason)
 /// <summary>The declared differences. Every row has its reason.</summary>
 internal static class GuestDifferenceRows
 {
-    private const ulong StepBit = 1UL << 14;
+    private const ulong TrapBits = PendingDebugExceptions.Bs | PendingDebugExceptions.EnabledBreakpoint;
 
     /// <summary>Runs that cannot be compared.</summary>
     public static readonly ImmutableArray<GuestDifferenceRow> WholeRuns =
@@ -97,7 +97,7 @@ internal static class GuestDifferenceRows
         (GuestFields.Word(machine, GuestFields.Cr4) & Cr4.Pae) != 0 && (GuestFields.Word(machine, GuestFields.Efer) & Efer.Lma) == 0;
 
     private static bool InEvent(Machine machine, RunMonitor monitor) =>
-        machine.Processor.NmiPending || (GuestFields.Word(machine, GuestFields.PendingDebug) & StepBit) != 0
+        machine.Processor.NmiPending || (GuestFields.Word(machine, GuestFields.PendingDebug) & TrapBits) != 0
         || machine.InterruptController.InterruptPending || monitor.InjectedAt == machine.Processor.Retired
         || machine.Kvm is { } kvm && (kvm.Vcpu.Events.NeedsReinjection || kvm.Vcpu.Events.NmiPending + kvm.Vcpu.Events.NmiQueued != 0);
 }
