@@ -63,6 +63,19 @@ public sealed class GuestCodeExecutorTests
     }
 
     [Fact]
+    public void RunDeep_InterruptAndNmiAtOnce_MayComeInEitherOrder()
+    {
+        FuzzInput input = Program(FlatMode.Long64, "909090909090F4");
+        input.Registers.Add(new(17, 0x202));
+        input.Events.Add(new(4, InputPoint.Boundary, InputKind.Nmi, 0));
+        input.Events.Add(new(4, InputPoint.Boundary, InputKind.Interrupt, 0xAF));
+        input.Normalise();
+        using var executor = new GuestCodeExecutor(MachineVariants.None);
+        Assert.Null(executor.Run(input).Violation);
+        Assert.Null(executor.RunDeep(input)?.ToString());
+    }
+
+    [Fact]
     public void Run_WithCodeSelectorOfLevel3_StartsAtCpl3()
     {
         using var executor = new GuestCodeExecutor(MachineVariants.None);

@@ -49,6 +49,10 @@ internal static class GuestDifferenceRows
         {
             Voids = static p => p.LeftMonitor.NmiBehindSti || p.RightMonitor.NmiBehindSti,
         },
+        new("nmi-behind-interrupt", "of an NMI and an interrupt at once the processor takes the NMI; userspace may have handed the interrupt over before the NMI is looked at")
+        {
+            Voids = static p => p.LeftMonitor.NmiBehindInterrupt || p.RightMonitor.NmiBehindInterrupt,
+        },
         new("int1-fault", "KVM completes INT1 and injects its trap; a fault on the trap's way then names the instruction behind it")
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.TrapOfInt1Faulted || p.RightMonitor.TrapOfInt1Faulted),

@@ -49,6 +49,9 @@ internal sealed class RunMonitor : IMachineObserver
     /// <summary>An NMI waited behind STI.</summary>
     public bool NmiBehindSti { get; private set; }
 
+    /// <summary>An NMI waited while an interrupt was injected.</summary>
+    public bool NmiBehindInterrupt { get; private set; }
+
     /// <summary>A fault came in the place of the trap of INT1.</summary>
     public bool TrapOfInt1Faulted { get; private set; }
 
@@ -81,6 +84,7 @@ internal sealed class RunMonitor : IMachineObserver
         AllocationFailed = false;
         TwoNmis = false;
         NmiBehindSti = false;
+        NmiBehindInterrupt = false;
         TrapOfInt1Faulted = false;
         _int1 = false;
         TooManyPasses = false;
@@ -95,6 +99,7 @@ internal sealed class RunMonitor : IMachineObserver
         AllocationFailed = other.AllocationFailed;
         TwoNmis = other.TwoNmis;
         NmiBehindSti = other.NmiBehindSti;
+        NmiBehindInterrupt = other.NmiBehindInterrupt;
         TrapOfInt1Faulted = other.TrapOfInt1Faulted;
         Reasons = other.Reasons;
     }
@@ -121,6 +126,7 @@ internal sealed class RunMonitor : IMachineObserver
         }
 
         TwoNmis |= vcpu.Events.NmiPending > 1 || (vcpu.Events.NmiInjected && vcpu.Events.NmiPending != 0 && !vcpu.Vmx.NmiMasked);
+        NmiBehindInterrupt |= vcpu.Events.NmiPending != 0 && entry.Injected is { Valid: true, Type: InterruptionType.ExternalInterrupt };
         NmiBehindSti |= vcpu.Events.NmiPending != 0 && (vcpu.Vmx.InterruptShadow & InterruptibilityState.BlockingBySti) != 0;
         CountPass();
         AtEntry?.Invoke(vcpu);
