@@ -76,6 +76,18 @@ public sealed class GuestCodeExecutorTests
     }
 
     [Fact]
+    public void Run_HandlerThatFaultsAtItsFirstInstruction_Ends()
+    {
+        // mov word [0x18], 12 / mov word [0x1a], 0x1000 / ud2: its own handler.
+        FuzzInput input = Program(FlatMode.Real16, "C70618000C00C7061A0000100F0B");
+        using var executor = new GuestCodeExecutor(MachineVariants.None);
+        Execution ran = executor.Run(input);
+        Assert.Null(ran.Violation);
+        Assert.Equal(2UL, ran.Instructions);
+        Assert.Null(executor.RunDeep(input)?.ToString());
+    }
+
+    [Fact]
     public void Run_WithCodeSelectorOfLevel3_StartsAtCpl3()
     {
         using var executor = new GuestCodeExecutor(MachineVariants.None);

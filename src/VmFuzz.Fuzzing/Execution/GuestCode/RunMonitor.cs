@@ -112,10 +112,7 @@ internal sealed class RunMonitor : IMachineObserver
         Feature(2, delivered.Information & 0xFFF, (uint)_machine.Processor.Cpl);
         TrapOfInt1Faulted |= _int1 && delivered.Vector != Vector.Db;
         _int1 = false;
-        if (_machine.Kvm is null)
-        {
-            CountPass();
-        }
+        CountPass(); // A handler that faults at its first instruction goes round without an exit.
     }
 
     public void OnEntry(Vcpu vcpu, in EntryRecord entry)
