@@ -103,9 +103,9 @@ internal static class IsaCommand
 
     private static int Features(Host host, bool json)
     {
-        foreach ((CpuFeatures feature, string name) in CpuFeatureNames.All)
+        if (json)
         {
-            if (json)
+            foreach ((CpuFeatures feature, string name) in CpuFeatureNames.All)
             {
                 JsonReport.Write(host.Out, writer =>
                 {
@@ -113,16 +113,14 @@ internal static class IsaCommand
                     writer.WriteBoolean("implemented", (CpuModels.Implemented & feature) != 0);
                 });
             }
+
+            return ExitStatus.Fine;
         }
 
-        if (!json)
+        Tables.Write(host, ["feature", "implemented", "models"], CpuFeatureNames.All.Select(static f => new[]
         {
-            Tables.Write(host, ["feature", "implemented", "models"], CpuFeatureNames.All.Select(static f => new[]
-            {
-                f.Name, (CpuModels.Implemented & f.Feature) != 0 ? "yes" : "no", string.Join(' ', CpuModels.Names.Where(name => CpuModels.TryFind(name, out CpuModel model) && model.Has(f.Feature))),
-            }));
-        }
-
+            f.Name, (CpuModels.Implemented & f.Feature) != 0 ? "yes" : "no", string.Join(' ', CpuModels.Names.Where(name => CpuModels.TryFind(name, out CpuModel model) && model.Has(f.Feature))),
+        }));
         return ExitStatus.Fine;
     }
 

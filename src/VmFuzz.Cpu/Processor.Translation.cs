@@ -136,7 +136,7 @@ public sealed unsafe partial class Processor
         }
 
         mapping = default;
-        if (!Walk(linear, access, mode, out ulong gpa, out bool canCache))
+        if (!Walk(linear, access, mode, out ulong gpa))
         {
             return false;
         }
@@ -158,7 +158,7 @@ public sealed unsafe partial class Processor
 
         byte* host = page.Host + (physical & 0xFFF);
         mapping = new Mapping(host, physical, page.Writable);
-        bool cache = canCache && MayCache(linear, access);
+        bool cache = MayCache(linear, access);
         if (access == AccessKind.Write)
         {
             if (!page.Writable)
@@ -199,10 +199,9 @@ public sealed unsafe partial class Processor
     }
 
     // SDM "Hierarchical Paging Structures: an Overview" and the sections on each paging mode.
-    private bool Walk(ulong linear, AccessKind access, AccessMode mode, out ulong physical, out bool canCache)
+    private bool Walk(ulong linear, AccessKind access, AccessMode mode, out ulong physical)
     {
         CpuState* s = _state;
-        canCache = true;
         if ((s->Cr0 & Cr0.Pg) == 0)
         {
             physical = linear;

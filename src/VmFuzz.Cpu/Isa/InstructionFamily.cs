@@ -93,7 +93,8 @@ public static class InstructionFamilies
         new("base", FamilyState.Complete, "integer and system instructions", []),
     ];
 
-    private static readonly ImmutableArray<InstructionFamily> ByFeature = Index();
+    // Places in All, by feature: the first of those of a form's features is its family's.
+    private static readonly ImmutableArray<int> ByFeature = Index();
 
     /// <summary>The family of a form.</summary>
     public static InstructionFamily Of(Code form) => form.ToOpCode().DecoderOption != DecoderOptions.None ? Undecoded : OfDecoded(form);
@@ -101,25 +102,24 @@ public static class InstructionFamilies
     /// <summary>The family of a form that the decoder gives.</summary>
     internal static InstructionFamily OfDecoded(Code form)
     {
-        InstructionFamily first = All[^1];
+        int first = All.Length - 1;
         foreach (CpuidFeature feature in form.CpuidFeatures())
         {
-            InstructionFamily family = ByFeature[(int)feature];
-            first = All.IndexOf(family) < All.IndexOf(first) ? family : first;
+            first = Math.Min(first, ByFeature[(int)feature]);
         }
 
-        return first;
+        return All[first];
     }
 
-    private static ImmutableArray<InstructionFamily> Index()
+    private static ImmutableArray<int> Index()
     {
-        var index = new InstructionFamily[Enum.GetValues<CpuidFeature>().Length];
-        Array.Fill(index, All[^1]);
-        foreach (InstructionFamily family in All)
+        int[] index = new int[Enum.GetValues<CpuidFeature>().Length];
+        Array.Fill(index, All.Length - 1);
+        for (int i = 0; i < All.Length; i++)
         {
-            foreach (CpuidFeature feature in family.Features)
+            foreach (CpuidFeature feature in All[i].Features)
             {
-                index[(int)feature] = family;
+                index[(int)feature] = i;
             }
         }
 

@@ -21,7 +21,6 @@ public sealed class InvariantMonitor : IMachineObserver
     private readonly IMachineObserver? _next;
     private readonly RunView _view;
     private readonly ulong[] _held = new ulong[InvariantTable.Moments];
-    private ulong _exits;
     private volatile string _place = "";
 
     /// <summary>Starts to watch; the caller hands it to <see cref="Machine.Observe"/>.</summary>
@@ -52,7 +51,6 @@ public sealed class InvariantMonitor : IMachineObserver
         _place = "";
         Broken = null;
         Array.Clear(_held);
-        _exits = 0;
         _view.Begin();
     }
 
@@ -72,7 +70,6 @@ public sealed class InvariantMonitor : IMachineObserver
     /// <inheritdoc/>
     public void OnExit(Vcpu vcpu, in VmExit exit, ulong rip)
     {
-        _exits++;
         _view.See(exit);
         _next?.OnExit(vcpu, exit, rip);
     }
@@ -150,7 +147,7 @@ public sealed class InvariantMonitor : IMachineObserver
         bool handler = row.Moment is InvariantMoment.Handling or InvariantMoment.Handled;
         var broken = new BrokenInvariant(
             new Violation(row.Id, handler ? _view.Row.Id : "", wrong),
-            _exits,
+            _view.Exits,
             _view.Vcpu.Processor.Retired,
             handler ? _view.Rip : _view.Vcpu.Rip);
         Broken = broken;
