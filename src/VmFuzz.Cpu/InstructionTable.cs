@@ -39,43 +39,28 @@ public readonly record struct InstructionRow(
 public sealed class InstructionTable
 {
     private readonly ImmutableArray<InstructionRow> _rows;
-    private readonly short[] _byMnemonic;
-    private readonly short[] _byForm;
+    private readonly ImmutableArray<short> _byMnemonic;
+    private readonly ImmutableArray<short> _byForm;
+    private readonly ImmutableArray<bool> _replaced;
 
-    private InstructionTable(ImmutableArray<InstructionRow> rows)
+    private InstructionTable(ImmutableArray<InstructionRow> rows, ImmutableArray<bool> replaced)
     {
         _rows = rows;
-        _byMnemonic = new short[(int)Enum.GetValues<Mnemonic>()[^1] + 1];
-        Array.Fill(_byMnemonic, (short)-1);
-        _byForm = new short[(int)Enum.GetValues<Code>()[^1] + 1];
-        for (int i = 0; i < rows.Length; i++)
-        {
-            if (rows[i].Form == Code.INVALID)
-            {
-                _byMnemonic[(int)rows[i].Mnemonic] = (short)i;
-            }
-        }
+        _replaced = replaced;
+        _byMnemonic = ByMnemonic(rows);
+        _byForm = ByForm(rows, _byMnemonic);
+    }
 
-        // A mnemonic may have forms of extensions that no model has (BEXTR of XOP).
-        foreach (Code form in Enum.GetValues<Code>())
-        {
-            _byForm[(int)form] = InstructionFamilies.OfDecoded(form).State == FamilyState.Absent ? (short)-1 : _byMnemonic[(int)form.Mnemonic()];
-        }
-
-        for (int i = 0; i < rows.Length; i++)
-        {
-            if (rows[i].Form != Code.INVALID)
-            {
-                _byForm[(int)rows[i].Form] = (short)i;
-            }
-        }
+    private InstructionTable(InstructionTable basis, int index, in InstructionRow row)
+    {
+        _rows = basis._rows.SetItem(index, row);
+        _replaced = basis._replaced.SetItem(index, true);
+        _byMnemonic = basis._byMnemonic;
+        _byForm = basis._byForm;
     }
 
     /// <summary>The rows of this build.</summary>
-    public static InstructionTable Default { get; } = new(
-    [
-        .. MicrocodeRows.All,
-    ]);
+    public static InstructionTable Default { get; } = new(MicrocodeRows.All, [.. new bool[MicrocodeRows.All.Length]]);
 
     /// <summary>All rows.</summary>
     public ImmutableArray<InstructionRow> Rows => _rows;
@@ -104,8 +89,15 @@ public sealed class InstructionTable
             index = _rows[i].Mnemonic == row.Mnemonic && _rows[i].Form == row.Form ? i : -1;
         }
 
-        return new(index < 0 ? _rows.Add(row) : _rows.SetItem(index, row));
+        return index < 0 ? new(_rows.Add(row), _replaced.Add(true)) : new(this, index, row);
     }
+
+    /// <summary>
+    /// Whether a row is not one of this build: specialised handlers, which know only those, then have no part in its
+    /// instructions.
+    /// </summary>
+    /// <param name="index">Index in <see cref="Rows"/>.</param>
+    public bool IsReplaced(int index) => _replaced[index];
 
     /// <summary>Index in <see cref="Rows"/> of an instruction's row (that of its form, else that of its mnemonic), or -1.</summary>
     public int IndexOf(in Instruction instruction) => _byForm[(int)instruction.Code];
@@ -124,5 +116,40 @@ public sealed class InstructionTable
         short index = _byMnemonic[(int)mnemonic];
         row = index < 0 ? default : _rows[index];
         return index >= 0;
+    }
+
+    private static ImmutableArray<short> ByMnemonic(ImmutableArray<InstructionRow> rows)
+    {
+        short[] places = new short[(int)Enum.GetValues<Mnemonic>()[^1] + 1];
+        Array.Fill(places, (short)-1);
+        for (int i = 0; i < rows.Length; i++)
+        {
+            if (rows[i].Form == Code.INVALID)
+            {
+                places[(int)rows[i].Mnemonic] = (short)i;
+            }
+        }
+
+        return [.. places];
+    }
+
+    private static ImmutableArray<short> ByForm(ImmutableArray<InstructionRow> rows, ImmutableArray<short> byMnemonic)
+    {
+        // A mnemonic may have forms of extensions that no model has (BEXTR of XOP).
+        short[] places = new short[(int)Enum.GetValues<Code>()[^1] + 1];
+        foreach (Code form in Enum.GetValues<Code>())
+        {
+            places[(int)form] = InstructionFamilies.OfDecoded(form).State == FamilyState.Absent ? (short)-1 : byMnemonic[(int)form.Mnemonic()];
+        }
+
+        for (int i = 0; i < rows.Length; i++)
+        {
+            if (rows[i].Form != Code.INVALID)
+            {
+                places[(int)rows[i].Form] = (short)i;
+            }
+        }
+
+        return [.. places];
     }
 }

@@ -399,6 +399,9 @@ public sealed unsafe partial class Processor
         || (Instructions.Rows[reference.Row].Traits & InstructionTraits.EndsBlock) != 0
         || reference.Instruction.FlowControl != FlowControl.Next;
 
+    // A row of this build, whose instructions the specialised handlers know.
+    private bool HasOwnRow(in Reference reference) => reference.Row >= 0 && !Instructions.IsReplaced(reference.Row);
+
     private void Emit(Block* block)
     {
         if (_loopThreading)
@@ -435,7 +438,7 @@ public sealed unsafe partial class Processor
             op->Remaining = (byte)(count - i);
             offset += reference.Instruction.Length;
             int extra = 0;
-            bool fast = reference.Row >= 0 && !_referenceOnly
+            bool fast = HasOwnRow(reference) && !_referenceOnly
                 && Forms<TThread>.TrySelect(reference.Instruction, block->Mode, _needFlags[i], op, out extra);
             if (!fast)
             {
@@ -493,7 +496,7 @@ public sealed unsafe partial class Processor
             ref readonly Reference reference = ref _decoded[i];
             RflagsBits modified = reference.Instruction.RflagsModified & Arithmetic;
             _needFlags[i] = (live & modified) != 0;
-            bool quiet = reference.Row >= 0 && Forms<TailThreading>.CannotFault(reference.Instruction);
+            bool quiet = HasOwnRow(reference) && Forms<TailThreading>.CannotFault(reference.Instruction);
             RflagsBits surely = MayKeepFlags(reference.Instruction) ? RflagsBits.None : modified;
             live = quiet ? (live & ~surely) | (reference.Instruction.RflagsRead & Arithmetic) : Arithmetic;
         }

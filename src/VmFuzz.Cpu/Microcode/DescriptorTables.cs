@@ -303,7 +303,7 @@ internal static unsafe class DescriptorTables
             return cpu.Fault(GuestFault.Ud);
         }
 
-        if (!cpu.ReadForWrite(ins, 0, out ulong destination))
+        if (!cpu.ReadOperand(ins, 0, out ulong destination))
         {
             return ExecResult.Abort;
         }

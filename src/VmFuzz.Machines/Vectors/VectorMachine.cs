@@ -48,14 +48,22 @@ public sealed unsafe class VectorMachine : IBus, IClock, IBoundary, IProcessorOb
     /// <summary>Makes a machine.</summary>
     /// <param name="model">The processor.</param>
     /// <param name="keep">Each vector goes on with the memory and, where it names no mode, the registers of the one before.</param>
-    public VectorMachine(CpuModel model, bool keep = false)
+    /// <param name="instructions">The instruction rows; those of this build when null.</param>
+    public VectorMachine(CpuModel model, bool keep = false, InstructionTable? instructions = null)
     {
         _memory.AddSlot(new Gpa(0), MemoryBytes);
         _pages = new VectorPages(_memory);
         _prepare = Prepare;
-        _cpu = new Processor(model, _memory, this, this, this) { Boundary = this, Observer = this };
+        _cpu = new Processor(model, _memory, this, this, this, instructions: instructions) { Boundary = this, Observer = this };
         _keep = keep;
         _fresh = [.. Enum.GetValues<VectorMode>().Select(FreshState)];
+    }
+
+    /// <summary>Executes everything with the reference microcode. Nothing shows it but speed.</summary>
+    public bool ReferenceOnly
+    {
+        get => _cpu.ReferenceOnly;
+        set => _cpu.ReferenceOnly = value;
     }
 
     /// <inheritdoc/>

@@ -90,7 +90,7 @@ internal static class NativeForms
     }
 
     /// <summary>The tight mask of what the SDM defines for this case; the row's mask holds for any operands.</summary>
-    public static ulong DefinedFlags(TestProcessor machine, in Instruction ins, ulong undefined, out bool resultDefined)
+    public static ulong DefinedFlags(in Instruction ins, ulong rcx, ulong undefined, out bool resultDefined)
     {
         resultDefined = !(ins.Mnemonic == Mnemonic.Bswap && Processor.OperandSize(ins, 0) == 2);
         ulong all = RFlags.Arithmetic | RFlags.Df;
@@ -103,7 +103,7 @@ internal static class NativeForms
 
         int size = Processor.OperandSize(ins, 0);
         int last = ins.OpCount - 1;
-        int count = (int)(ins.GetOpKind(last) == OpKind.Register ? machine[Gpr.Rcx] : ins.GetImmediate(last)) & (size == 8 ? 63 : 31);
+        int count = (int)(ins.GetOpKind(last) == OpKind.Register ? rcx : ins.GetImmediate(last)) & (size == 8 ? 63 : 31);
         if (count == 0)
         {
             return all;

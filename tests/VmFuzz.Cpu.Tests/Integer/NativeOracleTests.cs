@@ -59,7 +59,7 @@ public sealed class NativeOracleTests(ITestOutputHelper output)
         {
             NativeForms.RandomState(ins, bitness, n, ref random, before);
             NativeForms.Load(machine, before);
-            ulong mask = NativeForms.DefinedFlags(machine, ins, row.UndefinedFlags, out bool resultDefined);
+            ulong mask = NativeForms.DefinedFlags(ins, machine[Gpr.Rcx], row.UndefinedFlags, out bool resultDefined);
             bool divideError = NativeForms.DivideError(machine, ins);
             ExecResult result = machine.Execute(ins);
             if (divideError != (result == ExecResult.Abort))

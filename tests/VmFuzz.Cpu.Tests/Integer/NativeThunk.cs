@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Iced.Intel;
+using VmFuzz.Cpu.Tests.Silicon;
 
 namespace VmFuzz.Cpu.Tests.Integer;
 
@@ -7,7 +8,7 @@ namespace VmFuzz.Cpu.Tests.Integer;
 /// Runs one register-only instruction on the host, with all registers but RSP and the flags loaded and stored: in 64-bit
 /// code, or in a segment of 32- or 16-bit code that it enters and leaves by far jumps.
 /// </summary>
-internal sealed unsafe partial class NativeThunk : IDisposable
+internal sealed unsafe class NativeThunk : IDisposable
 {
     // A page of code, then, a page further on, one of data: stores must not look like self-modifying code. Then a stack below
     // 4 GiB, which signal handlers use that come while the segment runs.
@@ -54,36 +55,26 @@ internal sealed unsafe partial class NativeThunk : IDisposable
         }
 
         // PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT
-        nint page = Map(0, Size, 7, 0x62, -1, 0);
+        nint page = HostCalls.Map(0, Size, 7, 0x62, -1, 0);
         if (page == -1)
         {
             return null;
         }
 
-        int selector = bitness == 64 ? 0 : CodeSegment(page, bitness);
+        int selector = bitness == 64 ? 0 : HostCalls.CodeSegment(Interlocked.Increment(ref s_descriptors), page, bitness);
         if (selector >= 0)
         {
             return new NativeThunk((byte*)page, bitness, selector);
         }
 
-        _ = Unmap(page, Size);
+        _ = HostCalls.Unmap(page, Size);
         return null;
     }
 
     /// <summary>Maps the window at its fixed address. False when something else is there.</summary>
-    public static bool TryMapWindow()
-    {
-        // PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
-        nint page = Map((nint)WindowAddress, WindowSize, 3, 0x10_0022, -1, 0);
-        if (page != -1 && page != (nint)WindowAddress)
-        {
-            _ = Unmap(page, WindowSize);
-        }
+    public static bool TryMapWindow() => HostCalls.TryMapAt((nint)WindowAddress, WindowSize, executable: false);
 
-        return page == (nint)WindowAddress;
-    }
-
-    public static void UnmapWindow() => _ = Unmap((nint)WindowAddress, WindowSize);
+    public static void UnmapWindow() => _ = HostCalls.Unmap((nint)WindowAddress, WindowSize);
 
     public void Load(ReadOnlySpan<byte> instruction)
     {
@@ -121,22 +112,7 @@ internal sealed unsafe partial class NativeThunk : IDisposable
 
     public void Run() => ((delegate* unmanaged<void>)_page)();
 
-    public void Dispose() => _ = Unmap((nint)_page, Size);
-
-    // A code segment in the LDT: 32-bit code is flat, 16-bit code starts at the page. Its selector, or -1.
-    private static int CodeSegment(nint page, int bitness)
-    {
-        // struct user_desc: the entry; base; limit; then seg_32bit, two bits of contents (2 is code), limit_in_pages in bit 4.
-        int entry = Interlocked.Increment(ref s_descriptors);
-        Span<uint> descriptor = bitness == 32
-            ? [(uint)entry, 0, 0xF_FFFF, 0x15]
-            : [(uint)entry, (uint)page, 0xFFFF, 0x04];
-        fixed (uint* at = descriptor)
-        {
-            const int modifyLdt = 154;
-            return SystemCall(modifyLdt, 0x11, (nint)at, 16) == 0 ? (entry << 3) | 7 : -1;
-        }
-    }
+    public void Dispose() => _ = HostCalls.Unmap((nint)_page, Size);
 
     private void EmitThroughSegment(ref int at, ReadOnlySpan<byte> instruction)
     {
@@ -190,16 +166,4 @@ internal sealed unsafe partial class NativeThunk : IDisposable
         *(int*)(_page + at) = DataOffset + (slot * 8) - (at + 4);
         at += 4;
     }
-
-    [LibraryImport("libc", EntryPoint = "mmap")]
-    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
-    private static partial nint Map(nint address, nint length, int protection, int flags, int file, nint offset);
-
-    [LibraryImport("libc", EntryPoint = "syscall")]
-    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
-    private static partial nint SystemCall(nint number, nint first, nint second, nint third);
-
-    [LibraryImport("libc", EntryPoint = "munmap")]
-    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
-    private static partial int Unmap(nint address, nint length);
 }

@@ -1,0 +1,216 @@
+using System.Globalization;
+using System.IO.Compression;
+using System.Text.Json;
+using Iced.Intel;
+using VmFuzz.Arch;
+using VmFuzz.Machines.Vectors;
+
+namespace VmFuzz.Cpu.Tests.Silicon;
+
+/// <summary>A vector of corpus/vectors: an input of <c>vmfuzz exec</c> and what a processor made of it.</summary>
+internal sealed class FrozenVector
+{
+    private static readonly int Flags = VectorRegister.Find("rflags");
+
+    // What the defaults of the modes are not zero in, of the registers that are compared.
+    private static readonly (int Register, ulong Value)[] Defaults =
+    [
+        (VectorRegister.Find("rsp"), 0x8000), (VectorRegister.Find("mxcsr"), 0x1F80), (VectorRegister.Find("fcw"), 0x37F),
+    ];
+
+    private readonly Dictionary<int, VectorValue> _given = [];
+    private readonly Dictionary<int, VectorValue> _after = [];
+
+    private FrozenVector(string line, JsonElement json)
+    {
+        Text = line;
+        Start.Mode = Enum.Parse<VectorMode>(json.GetProperty("mode").GetString()!, ignoreCase: true);
+        byte[] code = Convert.FromHexString(json.GetProperty("code").GetString()!);
+        Start.Code = code;
+        Start.Max = json.TryGetProperty("max", out JsonElement max) ? max.GetUInt64() : 1;
+        Read(json.GetProperty("regs"), "", _given);
+        foreach ((int register, VectorValue value) in _given)
+        {
+            Assert.Null(Start.TrySet(register, value));
+        }
+
+        foreach ((ulong at, byte[] bytes) in Pieces(json, "mem"))
+        {
+            Start.Add(new VectorBytes(at, bytes));
+        }
+
+        Read(json.GetProperty("after"), "", _after);
+        Written = string.Concat(Pieces(json, "written").Select(static piece => Run(piece.At, piece.Bytes)));
+        Defined = (ulong)Number(json.GetProperty("defined")).Low;
+        if (json.TryGetProperty("fault", out JsonElement fault))
+        {
+            Fault = new SiliconFault(fault.GetProperty("vector").GetInt32(), Optional(fault, "error"), Optional(fault, "address"));
+        }
+
+        var decoder = Decoder.Create(Bitness, new ByteArrayCodeReader(code), 0);
+        Form = decoder.Decode().Code;
+    }
+
+    /// <summary>The line of the file.</summary>
+    public string Text { get; }
+
+    public InstructionVector Start { get; } = new();
+
+    /// <summary>The form of its first instruction.</summary>
+    public Code Form { get; }
+
+    /// <summary>What it ended with; null: it retired as many instructions as it may.</summary>
+    public SiliconFault? Fault { get; }
+
+    /// <summary>The bits of RFLAGS that are compared.</summary>
+    public ulong Defined { get; }
+
+    private string Written { get; }
+
+    private int Bitness => Start.Mode switch
+    {
+        VectorMode.Protected16 => 16,
+        VectorMode.Protected32 => 32,
+        _ when _given.TryGetValue(VectorRegister.Find("cs.attr"), out VectorValue attributes) =>
+            (attributes.Low & SegmentAttributes.L) != 0 ? 64 : (attributes.Low & SegmentAttributes.Db) != 0 ? 32 : 16,
+        _ => 64,
+    };
+
+    /// <summary>Reads the file of vectors; its first line says how many there are.</summary>
+    public static FrozenVector[] ReadFile()
+    {
+        using FileStream file = File.OpenRead(Path.Combine(Root(), "corpus", "vectors", "user.jsonl.gz"));
+        using var reader = new StreamReader(new GZipStream(file, CompressionMode.Decompress));
+        string[] lines = reader.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        using JsonDocument header = JsonDocument.Parse(lines[0]);
+        Assert.Equal(lines.Length - 1, header.RootElement.GetProperty("vectors").GetInt32());
+        return [.. lines.Skip(1).Select(static line =>
+        {
+            using JsonDocument json = JsonDocument.Parse(line);
+            return new FrozenVector(line, json.RootElement);
+        })];
+    }
+
+    /// <summary>Executes it on a machine that was made without keeping.</summary>
+    /// <returns>The first difference, or null.</returns>
+    public string? Replay(VectorMachine machine)
+    {
+        Assert.Null(machine.TryLoad(Start));
+        VectorOutcome outcome = machine.Run(Start.Max);
+        if (Fault is { } fault)
+        {
+            GuestEvent raised = outcome.Event;
+            ulong address = raised.Vector == Vector.Pf ? raised.Address : 0;
+            if (outcome.Stop != VectorStop.Fault || raised.Vector != fault.Vector || raised.ErrorCode != fault.ErrorCode || address != fault.Address)
+            {
+                return $"{outcome.Stop} {outcome.Unimplemented} vector {raised.Vector} error 0x{raised.ErrorCode:x} address 0x{address:x}";
+            }
+        }
+        else if (outcome.Stop != VectorStop.Max)
+        {
+            return $"{outcome.Stop} {outcome.Unimplemented} {outcome.Event.Vector}";
+        }
+
+        return Registers(machine) ?? (Changes(machine) is var written && written != Written ? $"writes {written}" : null);
+    }
+
+    /// <summary>Runs of bytes that differ, as <see cref="Written"/> has them; a run ends with its page.</summary>
+    public static IEnumerable<(ulong At, byte[] Bytes)> Runs(ulong address, byte[] before, byte[] after)
+    {
+        for (int at = before.AsSpan().CommonPrefixLength(after); at < after.Length; at += before.AsSpan(at).CommonPrefixLength(after.AsSpan(at)))
+        {
+            int start = at;
+            while (at < after.Length && before[at] != after[at] && (at == start || ((address + (ulong)at) & 0xFFF) != 0))
+            {
+                at++;
+            }
+
+            yield return (address + (ulong)start, after[start..at]);
+        }
+    }
+
+    /// <summary>The repository.</summary>
+    public static string Root()
+    {
+        string? folder = AppContext.BaseDirectory;
+        while (folder is not null && !File.Exists(Path.Combine(folder, "VmFuzz.sln")))
+        {
+            folder = Path.GetDirectoryName(folder);
+        }
+
+        return folder ?? throw new InvalidOperationException("the tests do not run inside the repository");
+    }
+
+    private string? Registers(VectorMachine machine)
+    {
+        for (int i = 0; i < VectorRegister.All.Length; i++)
+        {
+            VectorRegister row = VectorRegister.All[i];
+            if (!IsCompared(row))
+            {
+                continue;
+            }
+
+            VectorValue before = _given.TryGetValue(i, out VectorValue given) ? given : Default(i);
+            VectorValue expected = _after.TryGetValue(i, out VectorValue after) ? after : before;
+            VectorValue actual = machine.TryChange(i, out VectorValue changed) ? changed : before;
+            UInt128 mask = i == Flags ? Defined : UInt128.MaxValue;
+            if (((expected.Low ^ actual.Low) & mask) != 0 && !(row.Name == "rip" && !_after.ContainsKey(i)))
+            {
+                return $"{row.Name} is 0x{actual.Low & mask:x}";
+            }
+        }
+
+        return null;
+    }
+
+    private static bool IsCompared(VectorRegister row) => row.Kind == VectorRegisterKind.Xmm
+        || row.Name is "rip" or "rflags" or "mxcsr" or "fcw" or "fsw" or "ds.sel" or "es.sel" or "ss.sel" || Array.IndexOf(General, row.Name) >= 0;
+
+    /// <summary>Names of the general registers, by their numbers.</summary>
+    public static readonly string[] General = [.. Enumerable.Range(0, 16).Select(static r => ((Gpr)r).ToString().ToLowerInvariant())];
+
+    private static VectorValue Default(int register) => Defaults.FirstOrDefault(row => row.Register == register).Value;
+
+    private static string Changes(VectorMachine machine)
+    {
+        string text = "";
+        foreach (VectorPage page in machine.WrittenPages())
+        {
+            machine.ReadPage(page, out ReadOnlySpan<byte> before, out ReadOnlySpan<byte> after);
+            foreach ((ulong at, byte[] bytes) in Runs(page.Address, before.ToArray(), after.ToArray()))
+            {
+                text += Run(at, bytes);
+            }
+        }
+
+        return text;
+    }
+
+    private static string Run(ulong at, byte[] bytes) => $"{at:x}:{Convert.ToHexStringLower(bytes)} ";
+
+    private static void Read(JsonElement registers, string prefix, Dictionary<int, VectorValue> values)
+    {
+        foreach (JsonProperty register in registers.EnumerateObject())
+        {
+            if (register.Value.ValueKind == JsonValueKind.Object)
+            {
+                Read(register.Value, register.Name + ".", values);
+                continue;
+            }
+
+            int index = VectorRegister.Find(prefix + register.Name);
+            Assert.True(index >= 0, register.Name);
+            values.Add(index, Number(register.Value));
+        }
+    }
+
+    private static IEnumerable<(ulong At, byte[] Bytes)> Pieces(JsonElement json, string member) => json.TryGetProperty(member, out JsonElement pieces)
+        ? pieces.EnumerateArray().Select(static piece => ((ulong)Number(piece.GetProperty("at")).Low, Convert.FromHexString(piece.GetProperty("hex").GetString()!)))
+        : [];
+
+    private static ulong Optional(JsonElement json, string member) => json.TryGetProperty(member, out JsonElement value) ? (ulong)Number(value).Low : 0;
+
+    private static VectorValue Number(JsonElement value) =>
+        new(UInt128.Parse(value.GetString().AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture), 0);
+}

@@ -1,0 +1,39 @@
+using Iced.Intel;
+using VmFuzz.Cpu.Tests.Integer;
+
+namespace VmFuzz.Cpu.Tests.Silicon;
+
+/// <summary>Makes corpus/vectors on this host, where asked.</summary>
+public sealed class MakeVectorTests
+{
+    private const string MakeVariable = "VMFUZZ_MAKE_VECTORS";
+    private const int Cases = 8;
+    private const int CasesWithFlagsRead = 12;
+
+    [Fact]
+    public void Make_WhereAsked_WritesTheVectors()
+    {
+        string? path = Environment.GetEnvironmentVariable(MakeVariable);
+        Assert.SkipWhen(path is null, $"set {MakeVariable} to the file to make, as .ci/make-vectors does");
+        using NativeSandbox? host = NativeSandbox.TryCreate();
+        Assert.True(host is not null, NativeSandbox.Needs);
+        var lines = new List<string>();
+        var random = new SplitMix64(0x5EED_0003);
+        foreach (int bitness in (int[])[64, 32, 16])
+        {
+            foreach (OpCodeInfo form in SiliconForms.Of(bitness, NativeForms.WithCrc32()))
+            {
+                int cases = new InstructionForm(form.Code, InstructionFamilies.Of(form.Code), null).FlagsRead != 0 ? CasesWithFlagsRead : Cases;
+                for (int i = 0; i < cases; i++)
+                {
+                    if (SiliconForms.TryMake(form, bitness, ref random) is { } made && VectorMaker.Line(host!, made) is { } line)
+                    {
+                        lines.Add(line);
+                    }
+                }
+            }
+        }
+
+        VectorMaker.WriteFile(path!, lines);
+    }
+}
