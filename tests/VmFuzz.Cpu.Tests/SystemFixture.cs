@@ -1,5 +1,6 @@
 using Iced.Intel;
 using VmFuzz.Arch;
+using VmFuzz.Cpu.Tests.Gate;
 using VmFuzz.Memory;
 
 namespace VmFuzz.Cpu.Tests;
@@ -46,7 +47,7 @@ internal sealed unsafe class SystemFixture : IBus, IClock, IInputSource, IDispos
             (CpuFeatures)ulong.MaxValue & ~without,
             40,
             [new(0, 0, false, 0xD, 0, 0, 0), new(1, 0, false, 0x306C3, 0, 1 << 21, 1 << 9), new(0xD, 0, true, 7, 0, 0, 0)]);
-        Cpu = new Processor(model, _memory, this, this, this);
+        Cpu = new Processor(model, _memory, this, this, this, instructions: TestVariant.Instructions) { Boundary = TestVariant.Guard };
     }
 
     public Processor Cpu { get; }

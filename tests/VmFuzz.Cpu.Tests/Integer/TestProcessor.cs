@@ -1,5 +1,6 @@
 using Iced.Intel;
 using VmFuzz.Arch;
+using VmFuzz.Cpu.Tests.Gate;
 using VmFuzz.Memory;
 
 namespace VmFuzz.Cpu.Tests.Integer;
@@ -26,7 +27,7 @@ internal sealed unsafe class TestProcessor : IDisposable
         _mode = mode;
         _memory.AddSlot(new Gpa(0), 2 << 20);
         _memory.AddSlot(new Gpa(NativeThunk.WindowAddress), NativeThunk.WindowSize);
-        Cpu = new Processor(model ?? CpuModels.VmFuzz64, _memory, new NoBus(), new NoClock(), new NoInputs());
+        Cpu = new Processor(model ?? CpuModels.VmFuzz64, _memory, new NoBus(), new NoClock(), new NoInputs(), instructions: TestVariant.Instructions) { Boundary = TestVariant.Guard };
         CpuState* s = Cpu.State;
         if (mode == TestMode.Real)
         {
