@@ -48,7 +48,7 @@ internal sealed class FrozenVector
         }
 
         var decoder = Decoder.Create(Bitness, new ByteArrayCodeReader(code), 0);
-        Form = decoder.Decode().Code;
+        First = decoder.Decode();
     }
 
     /// <summary>The line of the file.</summary>
@@ -57,7 +57,9 @@ internal sealed class FrozenVector
     public InstructionVector Start { get; } = new();
 
     /// <summary>The form of its first instruction.</summary>
-    public Code Form { get; }
+    public Code Form => First.Code;
+
+    private Instruction First { get; }
 
     /// <summary>What it ended with; null: it retired as many instructions as it may.</summary>
     public SiliconFault? Fault { get; }
@@ -111,7 +113,9 @@ internal sealed class FrozenVector
             return $"{outcome.Stop} {outcome.Unimplemented} {outcome.Event.Vector}";
         }
 
-        return Registers(machine) ?? (Changes(machine) is var written && written != Written ? $"writes {written}" : null);
+        return Registers(machine)
+            ?? (Changes(machine) is var written && written != Written ? $"writes {written}" : null)
+            ?? UndefinedFlags(machine);
     }
 
     /// <summary>Runs of bytes that differ, as <see cref="Written"/> has them; a run ends with its page.</summary>
@@ -163,6 +167,40 @@ internal sealed class FrozenVector
 
         return null;
     }
+
+    // Flags that the SDM leaves open have the documented values where the instruction completed with its result in a register.
+    private string? UndefinedFlags(VectorMachine machine)
+    {
+        ulong undefined = RFlags.Arithmetic & ~Defined;
+        bool result = First.OpCount == 0 || First.Op0Kind == OpKind.Register || First.OpCount == 1;
+        if (undefined == 0 || !result || After(machine, "rip") != Word(_given, "rip") + (ulong)Start.Code.Length - 1)
+        {
+            return null;
+        }
+
+        int size = First.OpCount == 0 || First.Mnemonic is Mnemonic.Aam or Mnemonic.Aad ? 1 : Processor.OperandSize(First, 0);
+        bool implied = First.OpCount == 0 || (First.OpCount == 1 && First.Mnemonic is Mnemonic.Mul or Mnemonic.Imul);
+        ulong value = implied || !First.Op0Register.IsGPR() ? After(machine, "rax") : ReadRegister(machine, First.Op0Register);
+        ulong after = After(machine, "rflags");
+        ulong choice = UndefinedFlagChoices.Of(First.Mnemonic, new FlagFacts(Word(_given, "rflags"), after, value & Processor.MaskOfSize(size), size * 8, Count(size)));
+        return ((choice ^ after) & undefined) == 0 ? null : $"undefined flags 0x{undefined:x} are 0x{after & undefined:x}, the choice is 0x{choice & undefined:x}";
+    }
+
+    private int Count(int size)
+    {
+        int last = First.OpCount - 1;
+        ulong count = last < 1 ? 0 : First.GetOpKind(last) is OpKind.Register or OpKind.Memory ? Word(_given, "rcx") : First.GetImmediate(last);
+        return (int)count & (size == 8 ? 63 : 31);
+    }
+
+    private ulong ReadRegister(VectorMachine machine, Register register) =>
+        After(machine, General[register.GetFullRegister() - Register.RAX]) >> (register is >= Register.AH and <= Register.BH ? 8 : 0);
+
+    private ulong After(VectorMachine machine, string register) =>
+        machine.TryChange(VectorRegister.Find(register), out VectorValue changed) ? (ulong)changed.Low : Word(_given, register);
+
+    private static ulong Word(Dictionary<int, VectorValue> values, string register) =>
+        values.TryGetValue(VectorRegister.Find(register), out VectorValue value) ? (ulong)value.Low : 0;
 
     private static bool IsCompared(VectorRegister row) => row.Kind == VectorRegisterKind.Xmm
         || row.Name is "rip" or "rflags" or "mxcsr" or "fcw" or "fsw" or "ds.sel" or "es.sel" or "ss.sel" || Array.IndexOf(General, row.Name) >= 0;

@@ -7,8 +7,8 @@ namespace VmFuzz.Cpu.Tests.Silicon;
 public sealed class MakeVectorTests
 {
     private const string MakeVariable = "VMFUZZ_MAKE_VECTORS";
-    private const int Cases = 8;
-    private const int CasesWithFlagsRead = 12;
+    private const int Cases = 10;
+    private const int CasesWithFlagsRead = 14;
 
     [Fact]
     public void Make_WhereAsked_WritesTheVectors()

@@ -384,13 +384,16 @@ internal static class SiliconForms
         }
 
         // In the window, now and then at the boundary of its pages or across its end.
-        private ulong Address() => _random.Below(12) switch
+        private ulong Address() => _random.Below(ChecksAddressOnly ? 2 : 12) switch
         {
-            0 => WindowEnd - (ulong)_random.Below(16),
+            0 => WindowEnd - (ulong)(ChecksAddressOnly ? 0 : _random.Below(16)),
             1 or 2 => Window + 0x1000 - (ulong)_random.Below(20),
             3 or 4 => Window + 0x100 + (ulong)_random.Below(NativeSandbox.WindowSize - 0x200),
             _ => Window + 0x100 + (ulong)(_random.Below((NativeSandbox.WindowSize - 0x200) / 16) * 16),
         };
+
+        // All that shows of these is whether they fault.
+        private bool ChecksAddressOnly => form.OpCount == 1 && (form.Mnemonic == Mnemonic.Clflush || form.Code.ToString().StartsWith("Prefetch", StringComparison.Ordinal));
 
         private void Fill(ulong at, int count)
         {
@@ -470,6 +473,7 @@ internal static class SiliconForms
 
             _start.Registers[4] = general[4] ? _start.Registers[4] : Window + 0x800;
             general[4] = true;
+            general[0] |= form.OpCount == 0;
             for (int r = 0; r < 16; r++)
             {
                 _start.Registers[r] = general[r] && r < NativeForms.RegistersOf(bitness) ? _start.Registers[r] & NativeForms.MaskOf(bitness) : 0;
