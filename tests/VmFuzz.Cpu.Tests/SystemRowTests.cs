@@ -263,6 +263,222 @@ public sealed unsafe class SystemRowTests
         }
     }
 
+    [Theory]
+    [InlineData(new byte[] { 0x0F, 0x08 }, SensitiveInstruction.Invd)]
+    [InlineData(new byte[] { 0x0F, 0x09 }, SensitiveInstruction.Wbinvd)]
+    [InlineData(new byte[] { 0x66, 0x0F, 0xC7, 0xF0 }, SensitiveInstruction.Rdrand)]
+    [InlineData(new byte[] { 0x0F, 0xC7, 0xF0 }, SensitiveInstruction.Rdrand)]
+    [InlineData(new byte[] { 0x66, 0x0F, 0xC7, 0xF8 }, SensitiveInstruction.Rdseed)]
+    [InlineData(new byte[] { 0x0F, 0xC7, 0xF8 }, SensitiveInstruction.Rdseed)]
+    [InlineData(new byte[] { 0x0F, 0x01, 0xF9 }, SensitiveInstruction.Rdtscp)]
+    [InlineData(new byte[] { 0x0F, 0x33 }, SensitiveInstruction.Rdpmc)]
+    [InlineData(new byte[] { 0x0F, 0x01, 0xC9 }, SensitiveInstruction.Mwait)]
+    public void SensitiveInstruction_InNonRootOperation_ExitsAsItself(byte[] code, SensitiveInstruction instruction)
+    {
+        using SystemFixture f = new SystemFixture().Long();
+        NonRootPolicy policy = new();
+        f.Cpu.NonRoot = policy;
+        Assert.Equal(ExecResult.Abort, f.Execute(code));
+        Assert.StartsWith($"{instruction} {code.Length} ", Assert.Single(policy.Log), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(new byte[] { 0x0F, 0xAA })] // rsm outside of SMM
+    [InlineData(new byte[] { 0x0F, 0x37 })] // getsec without CR4.SMXE
+    public void Instruction_OfAModeThatIsNotThere_IsUndefined(byte[] code)
+    {
+        using SystemFixture f = new SystemFixture().Long();
+        f.Faults(Vector.Ud, 0, code);
+    }
+
+    [Theory]
+    [InlineData(new byte[] { 0xFF, 0x2B }, 4)] // jmp far [rbx]
+    [InlineData(new byte[] { 0x66, 0xFF, 0x2B }, 2)]
+    [InlineData(new byte[] { 0x48, 0xFF, 0x2B }, 8)]
+    [InlineData(new byte[] { 0xFF, 0x1B }, 4)] // call far [rbx]
+    [InlineData(new byte[] { 0x66, 0xFF, 0x1B }, 2)]
+    [InlineData(new byte[] { 0x48, 0xFF, 0x1B }, 8)]
+    public void FarTransfer_ThroughMemory_PushesWhenItIsACall(byte[] code, int size)
+    {
+        using SystemFixture f = new SystemFixture().Long();
+        f.Cpu[Gpr.Rbx] = At;
+        f.Write(At, 8, 0x9000);
+        f.Write(At + (ulong)size, 2, SystemFixture.Code64);
+        f.Completes(code);
+        Assert.Equal(0x9000UL, f.Cpu.Rip);
+        bool call = code[^1] == 0x1B;
+        Assert.Equal(SystemFixture.Stack - (call ? 2 * (ulong)size : 0), f.Cpu[Gpr.Rsp]);
+        if (call)
+        {
+            Assert.Equal(SystemFixture.CodeAt + (ulong)code.Length, f.OnStack(0, size) | (size == 2 ? SystemFixture.CodeAt & ~0xFFFFUL : 0));
+            Assert.Equal(SystemFixture.Code64, f.OnStack(1, size));
+        }
+    }
+
+    [Fact]
+    public void FarJump_With16BitPointer_PushesNothing()
+    {
+        using SystemFixture f = new SystemFixture().Protected32();
+        f.Completes(0x66, 0xEA, 0x00, 0x90, (byte)SystemFixture.Code0, 0);
+        Assert.Equal((0x9000UL, SystemFixture.Stack), (f.Cpu.Rip, f.Cpu[Gpr.Rsp]));
+    }
+
+    [Theory]
+    [InlineData(new byte[] { 0xCB }, 4, 0)] // retf
+    [InlineData(new byte[] { 0x66, 0xCA, 8, 0 }, 2, 8)] // retf 8
+    [InlineData(new byte[] { 0x48, 0xCA, 8, 0 }, 8, 8)]
+    public void FarReturn_OfEachSize_PopsOffsetSelectorAndParameters(byte[] code, int size, int parameters)
+    {
+        using SystemFixture f = new SystemFixture().Long();
+        f.Cpu.RFlagsValue = RFlags.Arithmetic;
+        f.PushAll(size, 0, SystemFixture.Code64, 0x9000);
+        ulong stack = f.Cpu[Gpr.Rsp];
+        f.Completes(code);
+        Assert.Equal(0x9000UL, f.Cpu.Rip);
+        Assert.Equal(stack + (ulong)((2 * size) + parameters), f.Cpu[Gpr.Rsp]);
+        Assert.Equal(RFlags.Arithmetic, f.Cpu.RFlagsValue & RFlags.Arithmetic);
+    }
+
+    [Theory]
+    [InlineData(false, new byte[0], 4)]
+    [InlineData(false, new byte[] { 0x66 }, 2)]
+    [InlineData(true, new byte[0], 8)]
+    public void PopOfFsAndGs_LoadTheirSegment(bool wide, byte[] prefix, int size)
+    {
+        using SystemFixture f = wide ? new SystemFixture().Long() : new SystemFixture().Protected32();
+        f.State->Fs.Selector = f.State->Gs.Selector = 0x1234;
+        f.PushAll(size, SystemFixture.ReadOnly, SystemFixture.Data0);
+        f.Completes([.. prefix, 0x0F, 0xA1]);
+        Assert.Equal((SystemFixture.Data0, 0x1234UL), ((ushort)f.State->Fs.Selector, (ulong)f.State->Gs.Selector));
+        f.Completes([.. prefix, 0x0F, 0xA9]);
+        Assert.Equal(SystemFixture.ReadOnly, f.State->Gs.Selector);
+        Assert.Equal(SystemFixture.Stack, f.Cpu[Gpr.Rsp]);
+    }
+
+    [Theory]
+    [InlineData(new byte[] { 0x66, 0x9D }, 2)]
+    [InlineData(new byte[] { 0x9D }, 8)]
+    public void Popf_AtTheInnermostLevel_LoadsInterruptFlagAndAlignmentCheck(byte[] code, int size)
+    {
+        ulong wanted = size == 2 ? RFlags.If : RFlags.If | RFlags.Ac;
+        foreach (ulong flags in (ulong[])[0, wanted])
+        {
+            using SystemFixture f = new SystemFixture().Long();
+            f.Cpu.RFlagsValue = ~flags & wanted;
+            f.PushAll(size, flags);
+            f.Completes(code);
+            Assert.Equal(flags, f.Cpu.RFlagsValue & wanted);
+        }
+    }
+
+    [Theory]
+    [InlineData(new byte[] { 0x66 })]
+    [InlineData(new byte[] { 0x48 })]
+    public void LocalDescriptorTable_Loaded_LeavesTheTaskRegister(byte[] prefix)
+    {
+        using SystemFixture f = new SystemFixture().Long();
+        ulong task = f.State->Tr.Selector;
+        f.State->Ldtr.Selector = 0;
+        f.Cpu[Gpr.Rax] = SystemFixture.Ldt;
+        f.Completes([.. prefix, 0x0F, 0x00, 0xD0]);
+        Assert.Equal((SystemFixture.Ldt, task), ((ushort)f.State->Ldtr.Selector, (ulong)f.State->Tr.Selector));
+    }
+
+    [Fact]
+    public void FloatingPointControl_Instructions_ChangeTheirOwn()
+    {
+        using SystemFixture f = new SystemFixture().Long();
+        f.State->Cr0 &= ~(Cr0.Em | Cr0.Ts);
+        (f.State->Fcw, f.State->Fsw, f.State->Ftw) = (0x0040, 0x3880, 0);
+        f.Completes(0xDB, 0xE0); // fneni, fndisi, fnsetpm do nothing
+        f.Completes(0xDB, 0xE1);
+        f.Completes(0xDB, 0xE4);
+        Assert.Equal((0x0040UL, 0x3880UL, 0UL), ((ulong)f.State->Fcw, (ulong)f.State->Fsw, (ulong)f.State->Ftw));
+        f.Completes(0xDB, 0xE2); // fnclex
+        Assert.Equal((0x0040UL, 0x3800UL, 0UL), ((ulong)f.State->Fcw, (ulong)f.State->Fsw, (ulong)f.State->Ftw));
+        f.Completes(0xDB, 0xE3); // fninit
+        Assert.Equal((0x037FUL, 0UL, 0xFFFFUL), ((ulong)f.State->Fcw, (ulong)f.State->Fsw, (ulong)f.State->Ftw));
+        f.State->Ftw = 0;
+        f.Cpu[Gpr.Rax] = 0x1234;
+        f.Completes(0x0F, 0x77); // emms
+        Assert.Equal((0xFFFFUL, 0x1234UL), ((ulong)f.State->Ftw, f.Cpu[Gpr.Rax]));
+    }
+
+    [Fact]
+    public void Fxsave_And_Fxrstor_MoveTheStateInTheirDirection()
+    {
+        using SystemFixture f = new SystemFixture().Protected32();
+        f.State->Cr4 |= Cr4.Osfxsr;
+        f.Cpu[Gpr.Rbx] = At;
+        f.State->Mxcsr = 0x1F80;
+        f.Completes(0x0F, 0xAE, 0x03);
+        Assert.Equal(0x1F80UL, f.Read(At + 24, 4));
+        f.Write(At + 24, 4, 0x1FA0);
+        f.Completes(0x0F, 0xAE, 0x0B);
+        Assert.Equal(0x1FA0UL, (ulong)f.State->Mxcsr);
+        Assert.Equal(0x1FA0UL, f.Read(At + 24, 4));
+    }
+
+    [Theory]
+    [InlineData(new byte[] { 0x66 })]
+    [InlineData(new byte[0])]
+    [InlineData(new byte[] { 0x48 })]
+    public void ReservedHint_OfTwoRegisters_DoesNothing(byte[] prefix)
+    {
+        using SystemFixture f = new SystemFixture().Long();
+        (f.Cpu[Gpr.Rax], f.Cpu[Gpr.Rcx]) = (1, 2);
+        f.Cpu.RFlagsValue = 0;
+        f.Completes([.. prefix, 0x0F, 0x0D, 0xC1]);
+        Assert.Equal((1UL, 2UL, 0UL), (f.Cpu[Gpr.Rax], f.Cpu[Gpr.Rcx], f.Cpu.RFlagsValue & RFlags.Arithmetic));
+    }
+
+    [Fact]
+    public void CacheHint_OfAnAddressThatIsNotThere_DoesNothing()
+    {
+        using SystemFixture f = new SystemFixture().Long();
+        f.Cpu[Gpr.Rax] = 0x8000_0000_0000_0000;
+        f.Completes(0x0F, 0x1C, 0x00); // cldemote
+    }
+
+    [Fact]
+    public void Xrstor_In64Bits_ReadsTheState()
+    {
+        using SystemFixture f = new SystemFixture().Long();
+        f.State->Cr4 |= Cr4.Osxsave | Cr4.Osfxsr;
+        f.State->Xcr0 = 3;
+        f.Cpu[Gpr.Rbx] = At;
+        f.Cpu[Gpr.Rax] = 2;
+        f.Write(At + 24, 4, 0x1FA0);
+        f.Write(At + 0xA0, 8, 0x1122_3344);
+        f.Write(At + 512, 8, 2);
+        f.Completes(0x48, 0x0F, 0xAE, 0x2B);
+        Assert.Equal((0x1FA0UL, 0x1122_3344UL), ((ulong)f.State->Mxcsr, f.State->Ymm[0]));
+    }
+
+    [Fact]
+    public void Bswap_Of16Bits_GivesZero()
+    {
+        using SystemFixture f = new SystemFixture().Long();
+        f.Cpu[Gpr.Rax] = 0x1122_3344;
+        f.Completes(0x66, 0x0F, 0xC8);
+        Assert.Equal((0x1122_0000UL, SystemFixture.Stack), (f.Cpu[Gpr.Rax], f.Cpu[Gpr.Rsp]));
+    }
+
+    [Fact]
+    public void Sysenter_ClearsTheInterruptFlag_AndSysexitGoesToTheUser()
+    {
+        using SystemFixture f = new SystemFixture().Long();
+        f.State->SysenterCs = SystemFixture.Code64;
+        f.State->SysenterEip = 0x9000;
+        f.Cpu.RFlagsValue = RFlags.If;
+        f.Completes(0x0F, 0x34);
+        Assert.Equal((0x9000UL, 0UL), (f.Cpu.Rip, f.Cpu.RFlagsValue & RFlags.If));
+        f.Cpu[Gpr.Rdx] = 0xA000;
+        f.Cpu[Gpr.Rcx] = 0x6000;
+        f.Completes(0x48, 0x0F, 0x35);
+        Assert.Equal((0xA000UL, 0x6000UL, 3), (f.Cpu.Rip, f.Cpu[Gpr.Rsp], f.Cpu.Cpl));
+    }
+
     private static Iced.Intel.Instruction Decode(byte[] code) => Iced.Intel.Decoder.Create(64, code).Decode();
 
     // Notes what it is asked, and sets flags.
