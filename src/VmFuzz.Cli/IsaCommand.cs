@@ -24,14 +24,17 @@ internal static class IsaCommand
             vmfuzz isa bits
             vmfuzz isa --forms --json
             vmfuzz isa --features
+            vmfuzz isa --deviations
             """;
         var family = new Argument<string?>("family") { Arity = ArgumentArity.ZeroOrOne, Description = "Show the forms of this family." };
         var forms = new Option<bool>("--forms") { Description = "Show all forms: operands, code sizes, feature, flags read, written and undefined." };
         var features = new Option<bool>("--features") { Description = "Show the features of -cpu and the models that have them." };
-        Option<bool> json = CommandTree.JsonOption("JSON Lines: an object for each family, form or feature.");
+        var deviations = new Option<bool>("--deviations") { Description = "Show what a guest sees otherwise than on real processors, each with a line for vmfuzz exec." };
+        Option<bool> json = CommandTree.JsonOption("JSON Lines: an object for each family, form, feature or deviation.");
         command.Add(family);
         command.Add(forms);
         command.Add(features);
+        command.Add(deviations);
         command.Add(json);
         command.SetAction(parsed =>
         {
@@ -39,6 +42,11 @@ internal static class IsaCommand
             if (parsed.GetValue(features))
             {
                 return Features(host, asJson);
+            }
+
+            if (parsed.GetValue(deviations))
+            {
+                return WriteDeviations(host, asJson);
             }
 
             string? name = parsed.GetValue(family);
@@ -121,6 +129,34 @@ internal static class IsaCommand
         {
             f.Name, (CpuModels.Implemented & f.Feature) != 0 ? "yes" : "no", string.Join(' ', CpuModels.Names.Where(name => CpuModels.TryFind(name, out CpuModel model) && model.Has(f.Feature))),
         }));
+        return ExitStatus.Fine;
+    }
+
+    private static int WriteDeviations(Host host, bool json)
+    {
+        foreach (Deviation row in Deviations.All)
+        {
+            if (json)
+            {
+                JsonReport.Write(host.Out, writer =>
+                {
+                    writer.WriteString("deviation", row.Id);
+                    writer.WriteString("section", row.Section);
+                    writer.WriteString("here", row.Here);
+                    writer.WriteString("silicon", row.Silicon);
+                    writer.WriteString("reproducer", row.Reproducer);
+                    writer.WriteString("result", row.Result);
+                });
+                continue;
+            }
+
+            host.Out.WriteLine($"{row.Id} (SDM \"{row.Section}\")");
+            host.Out.WriteLine($"  here:    {row.Here}");
+            host.Out.WriteLine($"  silicon: {row.Silicon}");
+            host.Out.WriteLine($"  exec:    {row.Reproducer}");
+            host.Out.WriteLine($"           {row.Result}");
+        }
+
         return ExitStatus.Fine;
     }
 

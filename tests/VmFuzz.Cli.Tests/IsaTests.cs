@@ -26,6 +26,30 @@ public sealed class IsaTests : CommandFixture
     }
 
     [Fact]
+    public void Isa_Deviations_AreShownByTheirReproducers()
+    {
+        JsonElement[] rows = Lines(Run("isa", "--deviations", "--json"));
+        string vectors = Make("deviations.jsonl", System.Text.Encoding.UTF8.GetBytes(string.Concat(rows.Select(static row => Text(row, "reproducer") + "\n"))));
+        string[] results = Run("exec", vectors).Out.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.NotEmpty(rows);
+        Assert.Equal(string.Join('\n', rows.Select(static row => Text(row, "result"))), string.Join('\n', results));
+        Assert.Equal(rows.Length, rows.Select(static row => Text(row, "deviation")).Distinct(StringComparer.Ordinal).Count());
+    }
+
+    [Fact]
+    public void Deviations_Page_HasEveryRow()
+    {
+        string[] page = [.. Lines(Run("isa", "--deviations", "--json")).SelectMany(static row => (string[])
+        [
+            $"## {Text(row, "deviation")}", $"SDM \"{Text(row, "section")}\".", $"- Here: {Text(row, "here")}.", $"- Silicon: {Text(row, "silicon")}.",
+            "```", $"$ echo '{Text(row, "reproducer")}' | vmfuzz exec", Text(row, "result"), "```",
+        ])];
+        IEnumerable<string> written = File.ReadLines(Path.Combine(Root, "src", "docs", "deviations.md")).Where(static line => line.Length != 0)
+            .SkipWhile(static line => !line.StartsWith("## ", StringComparison.Ordinal));
+        Assert.Equal(string.Join('\n', page), string.Join('\n', written));
+    }
+
+    [Fact]
     public void Isa_UnknownFamily_SaysWhatToDo()
     {
         Ran ran = Run("isa", "nothing");
@@ -47,6 +71,8 @@ public sealed class IsaTests : CommandFixture
     [Fact]
     public void Run_WithAFeatureThatIsNotImplemented_IsRefused() =>
         Refuses(Run("run", "-kernel", HelloFile, "-cpu", "max,+vmx"), "-cpu", "vmx is not implemented", "leave '+vmx' out");
+
+    private static string Text(JsonElement row, string member) => row.GetProperty(member).GetString()!;
 
     private static JsonElement[] Lines(Ran ran) =>
         [.. ran.Out.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(static line => JsonDocument.Parse(line).RootElement)];
