@@ -65,6 +65,10 @@ internal static class GuestDifferenceRows
         {
             Voids = static p => Ends(p, MachineStopKind.MaxInstructions) && (InEvent(p.Left, p.LeftMonitor) || InEvent(p.Right, p.RightMonitor)),
         },
+        new("limit-at-halt", "the limit fell on a HLT: the processor stops behind it, a hypervisor has left the guest and finds nothing to wait for")
+        {
+            Voids = static p => p.AcrossAccelerators && Ends(p, MachineStopKind.MaxInstructions) && Ends(p, MachineStopKind.Halted),
+        },
     ];
 
     /// <summary>Registers that may differ.</summary>
