@@ -23,6 +23,11 @@ internal sealed record GuestStates(string Id, ImmutableArray<FieldOverride> Fiel
         new("interrupts", [new(VmcsField.GuestRflags, Flags | RFlags.If)]),
         new("behind-sti", [new(VmcsField.GuestRflags, Flags | RFlags.If), new(VmcsField.GuestInterruptibility, InterruptibilityState.BlockingBySti)]),
         new("behind-mov-ss", [new(VmcsField.GuestInterruptibility, InterruptibilityState.BlockingByMovSs)]),
+        new("step-behind-sti",
+        [
+            new(VmcsField.GuestRflags, Flags | RFlags.If | RFlags.Tf), new(VmcsField.GuestInterruptibility, InterruptibilityState.BlockingBySti),
+            new(VmcsField.GuestPendingDebug, PendingDebugExceptions.Bs),
+        ]),
         new("step-behind-mov-ss",
         [
             new(VmcsField.GuestRflags, Flags | RFlags.Tf), new(VmcsField.GuestInterruptibility, InterruptibilityState.BlockingByMovSs),

@@ -61,6 +61,10 @@ internal static class GuestDifferenceRows
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.EmulationFailed || p.RightMonitor.EmulationFailed),
         },
+        new("emulated-breakpoints", "data and I/O breakpoints are the processor's: what KVM's emulator accesses in its place does not meet them")
+        {
+            Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.EmulatedUnderBreakpoints || p.RightMonitor.EmulatedUnderBreakpoints),
+        },
         new("limit-in-event", "the limit fell between an event and its delivery; a pass injects before it looks at the limit")
         {
             Voids = static p => Ends(p, MachineStopKind.MaxInstructions) && (InEvent(p.Left, p.LeftMonitor) || InEvent(p.Right, p.RightMonitor)),
