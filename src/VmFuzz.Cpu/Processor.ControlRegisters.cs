@@ -88,6 +88,19 @@ public sealed unsafe partial class Processor
         return true;
     }
 
+    /// <summary>Whether XSETBV takes a value for XCR0 (SDM "XSETBV - Set Extended Control Register"); 1 where there is no XSAVE.</summary>
+    public bool IsXcr0Allowed(ulong value)
+    {
+        if (!Model.Has(CpuFeatures.Xsave))
+        {
+            return value == 1;
+        }
+
+        CpuidLeaf leaf = Model.Lookup(0xD, 0);
+        ulong supported = ((ulong)leaf.Edx << 32) | leaf.Eax;
+        return (value & 1) != 0 && (value & ~supported) == 0 && (value & 6) != 4;
+    }
+
     /// <summary>Bits of CR4 that this model implements.</summary>
     public ulong Cr4Mask
     {

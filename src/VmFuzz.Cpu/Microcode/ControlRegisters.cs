@@ -355,10 +355,7 @@ internal static unsafe class ControlRegisters
         }
 
         ulong value = ((ulong)(uint)cpu[Gpr.Rdx] << 32) | (uint)cpu[Gpr.Rax];
-        CpuidLeaf leaf = cpu.Model.Lookup(0xD, 0);
-        ulong supported = ((ulong)leaf.Edx << 32) | leaf.Eax;
-        bool bad = (uint)cpu[Gpr.Rcx] != 0 || (value & 1) == 0 || (value & ~supported) != 0 || (value & 6) == 4;
-        if (bad)
+        if ((uint)cpu[Gpr.Rcx] != 0 || !cpu.IsXcr0Allowed(value))
         {
             return cpu.Fault(GuestFault.Gp());
         }

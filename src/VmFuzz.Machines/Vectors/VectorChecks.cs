@@ -19,6 +19,7 @@ internal static unsafe class VectorChecks
         ("cr0 has NW without CD", static (cpu, s) => (s->Cr0 & Cr0.Nw) == 0 || (s->Cr0 & Cr0.Cd) != 0),
         ("cr3 has bits above the physical-address width", static (cpu, s) => s->Cr3 >> cpu.Model.PhysicalBits == 0),
         ("cr4 has bits that the processor model lacks", static (cpu, s) => (s->Cr4 & ~cpu.Cr4Mask) == 0),
+        ("xcr0 has a value that XSETBV does not take", static (cpu, s) => cpu.IsXcr0Allowed(s->Xcr0)),
         ("efer has bits that do not exist or that the processor model lacks", static (cpu, s) => (s->Efer & ~EferMask(cpu)) == 0),
         ("efer has LMA not equal to LME and cr0 PG", static (cpu, s) => cpu.LongMode == ((s->Efer & Efer.Lme) != 0 && (s->Cr0 & Cr0.Pg) != 0)),
         ("efer has LMA without cr4 PAE", static (cpu, s) => !cpu.LongMode || (s->Cr4 & Cr4.Pae) != 0),

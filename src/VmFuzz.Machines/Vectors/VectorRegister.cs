@@ -36,7 +36,7 @@ public sealed record VectorRegister(string Name, VectorRegisterKind Kind, int Bi
     // Shown when they change; an instruction vector has no use for others than the defaults.
     private static readonly ImmutableArray<string> Shown =
     [
-        "xcr0", "interruptibility", "pending-debug", "pdpte0", "pdpte1", "pdpte2", "pdpte3", "tsc_offset", "tsc_adjust", "pat",
+        "interruptibility", "pending-debug", "pdpte0", "pdpte1", "pdpte2", "pdpte3", "tsc_offset", "tsc_adjust", "pat",
         "apic_base", "misc_enable", "debugctl", "feature_control", "xss", "mtrr_def_type", "spec_ctrl", "mcg_status",
     ];
 

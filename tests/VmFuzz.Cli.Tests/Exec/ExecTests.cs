@@ -32,6 +32,13 @@ public sealed class ExecTests : CommandFixture
     }
 
     [Fact]
+    public void Exec_Xcr0_IsWhatXgetbvReads()
+    {
+        JsonElement result = One("""{"code":"0f01d0","regs":{"cr4":"0x40620","xcr0":"0x3"}}""");
+        Assert.Equal("0x3", Register(result, "rax"));
+    }
+
+    [Fact]
     public void Exec_CompatibilityMode_IsLongModeWithAnotherSegment()
     {
         JsonElement result = One("""{"code":"40","regs":{"rax":"0x7fffffff","cs":{"attr":"0xc09b"}}}""");
