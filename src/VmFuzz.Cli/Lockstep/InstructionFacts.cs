@@ -34,6 +34,10 @@ internal sealed class InstructionFacts
     /// <summary>Flags whose value it depends on.</summary>
     public ulong FlagsRead { get; }
 
+    /// <summary>Whether it may load a segment register.</summary>
+    public bool LoadsSegment => Instruction.FlowControl != FlowControl.Next && Instruction.Mnemonic is Mnemonic.Retf or Mnemonic.Iret or Mnemonic.Iretd
+        || (Instruction.Op0Kind == OpKind.Register && Instruction.Op0Register.IsSegmentRegister() && Instruction.Mnemonic is Mnemonic.Mov or Mnemonic.Pop);
+
     /// <summary>The part of RCX that counts its repetitions; 0 when it does not repeat.</summary>
     public ulong CountMask { get; }
 
@@ -41,10 +45,10 @@ internal sealed class InstructionFacts
     /// <param name="before">Those that were undefined before it.</param>
     /// <param name="rcx">RCX before it.</param>
     /// <param name="flags">The flags behind it.</param>
-    /// <param name="registers">The registers that are undefined behind it (see <see cref="RegisterImage"/>).</param>
-    public ulong UndefinedAfter(ulong before, ulong rcx, ulong flags, out uint registers)
+    /// <param name="register">What of its destination is undefined behind it.</param>
+    public ulong UndefinedAfter(ulong before, ulong rcx, ulong flags, out UndefinedRegister register)
     {
-        registers = 0;
+        register = default;
         if (CountMask != 0 && (rcx & CountMask) == 0)
         {
             // Not repeated at all, it changes no flag.
@@ -53,11 +57,10 @@ internal sealed class InstructionFacts
 
         ulong undefined = DefinedResults.UndefinedFlags(Instruction, _undefined, rcx, out bool result);
 
-        // SDM "BSF - Bit Scan Forward": ZF says that the source was zero, which leaves the destination undefined.
-        bool scannedZero = Instruction.Mnemonic is Mnemonic.Bsf or Mnemonic.Bsr && (flags & RFlags.Zf) != 0;
-        if ((!result || scannedZero) && Instruction.Op0Kind == OpKind.Register)
+        ulong bits = result ? UndefinedBits(flags) : ulong.MaxValue;
+        if (bits != 0 && Instruction.Op0Kind == OpKind.Register)
         {
-            registers = 1U << (Instruction.Op0Register.GetFullRegister() - Register.RAX);
+            register = new UndefinedRegister(Instruction.Op0Register.GetFullRegister() - Register.RAX, bits);
         }
 
         // A flag that is undefined for other operands only counts as defined for these.
@@ -65,6 +68,19 @@ internal sealed class InstructionFacts
             : DefinedResults.DoesNothing(Instruction, rcx) ? before
             : (before & ~(_defined | _undefined)) | undefined;
     }
+
+    private ulong UndefinedBits(ulong flags) => Instruction.Mnemonic switch
+    {
+        // SDM "BSF - Bit Scan Forward": ZF says that the source was zero, which leaves the destination undefined.
+        Mnemonic.Bsf or Mnemonic.Bsr => (flags & RFlags.Zf) != 0 ? ulong.MaxValue : 0,
+
+        // SDM "SMSW - Store Machine Status Word": only 16 bits are defined.
+        Mnemonic.Smsw => ~0xFFFFUL,
+
+        // SDM "LAR - Load Access Rights Byte": the limit's bits are undefined.
+        Mnemonic.Lar => 0xF_0000,
+        _ => 0,
+    };
 
     private static ulong CountMaskOf(in Instruction instruction)
     {

@@ -57,10 +57,18 @@ internal sealed record LockstepCase(
     /// <summary>The name of an end by an exception.</summary>
     public static string Exception(int vector) => $"exception {vector}";
 
+    /// <summary>The name of an end by a page fault.</summary>
+    public static string PageFault(ulong address) => $"exception {Vector.Pf} for {address:x}";
+
+    /// <summary>Whether two ends are the same: of a page fault, Unicorn does not always say the address.</summary>
+    public static bool SameEnd(string model, string unicorn) =>
+        model == unicorn || (unicorn == Exception(Vector.Pf) && model.StartsWith(unicorn + " ", StringComparison.Ordinal));
+
     /// <summary>The name of VmFuzz's end.</summary>
     public static string EndOf(CpuStop stop, Processor processor) => stop switch
     {
         CpuStop.Requested => Retired,
+        CpuStop.Event when processor.ReportedEvent is { Vector: Vector.Pf } fault => PageFault(fault.Address),
         CpuStop.Event => Exception(processor.ReportedEvent.Vector),
         CpuStop.Unimplemented => $"not modelled: {processor.UnimplementedText}",
         _ => stop.ToString().ToLowerInvariant(),

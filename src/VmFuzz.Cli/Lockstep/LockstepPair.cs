@@ -169,14 +169,14 @@ internal sealed class LockstepPair : IDisposable
     private LockstepCase? Run(LockstepProgram program, in RegisterImage start, SplitMix random)
     {
         Keep();
-        _unicorn.Run(start, program.CodeBase, program.End);
+        _unicorn.Run(start, program);
         int count = Entries(program);
         Runs++;
         Instructions += (ulong)count - 1;
         int stride = random.Below(3) switch { 0 => 1, 1 => 2 + (int)random.Below(14), _ => int.MaxValue };
-        if (Agrees(program, start, count, stride) && SameMemory() is null)
+        if (Agrees(program, start, count, stride) && EndsAlike(count) && SameMemory() is null && SameSelectors())
         {
-            Exceptions += _unicorn.End.Kind == UnicornEndKind.Exception ? 1UL : 0;
+            Exceptions += _unicorn.End.Kind >= UnicornEndKind.Exception ? 1UL : 0;
             return null;
         }
 
@@ -219,12 +219,12 @@ internal sealed class LockstepPair : IDisposable
 
     private bool Agrees(LockstepProgram program, in RegisterImage start, int count, int stride)
     {
-        _model.Load(start, program.CodeBase);
+        _model.Load(start, program);
         ulong undefined = 0;
         for (int at = 0; at < count - 1;)
         {
             int stop = (int)Math.Min((long)at + stride, count - 1);
-            if (!Extent(program, at, ref stop, ref undefined, out uint free))
+            if (!Extent(program, at, ref stop, ref undefined, out UndefinedRegister free))
             {
                 return false;
             }
@@ -236,30 +236,38 @@ internal sealed class LockstepPair : IDisposable
 
             RegisterImage image = _model.Read();
             ref readonly RegisterImage expected = ref _entries[stop];
-            if ((RegisterImage.Differences(image, expected, ComparedFlags & ~undefined) & ~free) != 0)
+            if (RegisterImage.Differences(image, expected, ComparedFlags & ~undefined, free) != 0)
             {
                 return false;
             }
 
             // What is undefined is Unicorn's from here on.
             at = stop;
-            if (free != 0 || (at < count - 1 && program.At(expected.Rip) is { } next && (undefined & next.FlagsRead) != 0))
+            if (free.Bits != 0 || (at < count - 1 && program.At(expected.Rip) is { } next && (undefined & next.FlagsRead) != 0))
             {
                 _model.Set(expected);
                 undefined = 0;
             }
         }
 
-        return _unicorn.End.Kind != UnicornEndKind.Exception
-            ? _unicorn.End.Kind != UnicornEndKind.Error
-            : _model.RunTo((ulong)count) == CpuStop.Event && _model.Processor.ReportedEvent.Vector == _unicorn.End.Number
-                && _model.Retired == (ulong)count - 1;
+        return true;
     }
 
-    // How far VmFuzz may run: up to the next instruction that reads undefined flags, or behind one that leaves registers undefined.
-    private bool Extent(LockstepProgram program, int at, ref int stop, ref ulong undefined, out uint free)
+    // The end of a run: none, or an exception at the last instruction, which has done nothing.
+    private bool EndsAlike(int count) => _unicorn.End.Kind switch
     {
-        free = 0;
+        UnicornEndKind.Error => false,
+        UnicornEndKind.Exception or UnicornEndKind.Unmapped => _model.RunTo((ulong)count) == CpuStop.Event && _model.Retired == (ulong)count - 1 && SameException(),
+        _ => true,
+    };
+
+    private bool SameException() => _model.Processor.ReportedEvent is var raised && raised.Vector == _unicorn.End.Number
+        && (raised.Vector != Vector.Pf || _unicorn.End.Kind == UnicornEndKind.Unmapped || raised.Address == _unicorn.Cr2);
+
+    // How far VmFuzz may run: up to the next instruction that reads undefined flags, or behind one that leaves registers undefined.
+    private bool Extent(LockstepProgram program, int at, ref int stop, ref ulong undefined, out UndefinedRegister free)
+    {
+        free = default;
         for (int i = at; i < stop; i++)
         {
             if (program.At(_entries[i].Rip) is not { } facts)
@@ -274,10 +282,23 @@ internal sealed class LockstepPair : IDisposable
             }
 
             undefined = facts.UndefinedAfter(undefined, _entries[i][(int)Gpr.Rcx], _entries[i + 1].Flags, out free);
-            if (free != 0)
+            if (free.Bits != 0)
             {
                 stop = i + 1;
                 break;
+            }
+        }
+
+        return true;
+    }
+
+    private bool SameSelectors()
+    {
+        for (SegmentRegister segment = SegmentRegister.Es; segment <= SegmentRegister.Gs; segment++)
+        {
+            if (_model.Processor.Segment(segment).Selector != _unicorn.Selector(segment))
+            {
+                return false;
             }
         }
 
@@ -302,7 +323,7 @@ internal sealed class LockstepPair : IDisposable
     // Both one instruction at a time. A difference that a known fault explains ends with Unicorn's state on both sides.
     private LockstepCase? RunInStep(LockstepProgram program, RegisterImage start, List<KnownFault> explained)
     {
-        _model.Load(start, program.CodeBase);
+        _model.Load(start, program);
         RegisterImage before = start;
         RegisterImage last = default;
         ulong undefined = 0;
@@ -316,7 +337,7 @@ internal sealed class LockstepPair : IDisposable
             last = now;
             return place == 0 || look || Step(now, LockstepCase.Retired);
         };
-        _unicorn.Run(start, program.CodeBase, program.End);
+        _unicorn.Run(start, program);
         _unicorn.Watcher = null;
         if (left)
         {
@@ -332,7 +353,12 @@ internal sealed class LockstepPair : IDisposable
             }
             else if (end.Kind != UnicornEndKind.Cut)
             {
-                Step(before, end.Kind == UnicornEndKind.Exception ? LockstepCase.Exception(end.Number) : $"error {end.Number}");
+                Step(before, end switch
+                {
+                    { Kind: UnicornEndKind.Error } => $"error {end.Number}",
+                    { Kind: UnicornEndKind.Exception, Number: Vector.Pf } => LockstepCase.PageFault(_unicorn.Cr2),
+                    _ => LockstepCase.Exception(end.Number),
+                });
             }
         }
 
@@ -346,12 +372,12 @@ internal sealed class LockstepPair : IDisposable
                 return false;
             }
 
-            undefined = facts.UndefinedAfter(undefined, before[(int)Gpr.Rcx], theirs.Flags, out uint free);
+            undefined = facts.UndefinedAfter(undefined, before[(int)Gpr.Rcx], theirs.Flags, out UndefinedRegister free);
             string end = LockstepCase.EndOf(_model.RunTo(++retired), _model.Processor);
             RegisterImage mine = _model.Read();
             ulong? memory = SameMemory();
             ulong flags = ComparedFlags & ~undefined;
-            if (end != theirEnd || memory is not null || (RegisterImage.Differences(mine, theirs, flags) & ~free) != 0)
+            if (!LockstepCase.SameEnd(end, theirEnd) || memory is not null || RegisterImage.Differences(mine, theirs, flags, free) != 0 || !SameSelectors())
             {
                 var made = new LockstepCase(facts, before, mine, theirs, flags, end, theirEnd, memory);
                 if (_known.FirstOrDefault(fault => fault.Explains(made)) is not { } fault)
@@ -361,13 +387,11 @@ internal sealed class LockstepPair : IDisposable
                 }
 
                 explained.Add(fault);
+                Adopt();
                 if (end != theirEnd)
                 {
-                    Adopt();
                     return false;
                 }
-
-                Adopt();
             }
 
             // Undefined flags are Unicorn's from here on.
@@ -388,14 +412,14 @@ internal sealed class LockstepPair : IDisposable
     // A difference that is there in strides only: the first count at which it shows.
     private LockstepCase? FindInBlocks(LockstepProgram program, in RegisterImage start)
     {
-        _unicorn.Run(start, program.CodeBase, program.End);
+        _unicorn.Run(start, program);
         int count = Entries(program);
         for (int length = 1; length <= count; length++)
         {
             _model.Write(_layout.Data, _data);
             _model.Write(_layout.Stack, _stack);
             int stop = Math.Min(length, count - 1);
-            bool agrees = Agrees(program, start, stop + 1, int.MaxValue) && (length < count - 1 || SameMemory() is null);
+            bool agrees = Agrees(program, start, stop + 1, int.MaxValue) && (length < count || (EndsAlike(count) && SameMemory() is null));
             if (!agrees && program.At(_entries[Math.Max(stop - 1, 0)].Rip) is { } facts)
             {
                 return new LockstepCase(

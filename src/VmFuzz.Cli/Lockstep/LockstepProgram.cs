@@ -30,7 +30,9 @@ internal sealed class LockstepProgram
         {
             ulong at = decoder.IP - Start;
             decoder.Decode(out Instruction instruction);
-            _facts[at] = new InstructionFacts(instruction);
+            var facts = new InstructionFacts(instruction);
+            _facts[at] = facts;
+            LoadsSegments |= facts.LoadsSegment;
         }
     }
 
@@ -51,6 +53,9 @@ internal sealed class LockstepProgram
 
     /// <summary>Linear address of its end.</summary>
     public ulong End => Address + (ulong)Code.Length;
+
+    /// <summary>Whether it may change segment registers.</summary>
+    public bool LoadsSegments { get; }
 
     /// <summary>Its instructions, in order.</summary>
     public IEnumerable<Instruction> Instructions => _facts.OfType<InstructionFacts>().Select(static f => f.Instruction);

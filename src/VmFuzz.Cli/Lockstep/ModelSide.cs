@@ -10,6 +10,8 @@ internal sealed unsafe class ModelSide : IBoundary, IDisposable
     private readonly Machine _machine;
     private readonly Processor _cpu;
     private readonly FlatMode _mode;
+    private readonly SegmentState[] _segments;
+    private bool _segmentsLoaded;
     private ulong _first;
     private ulong _limit;
 
@@ -35,6 +37,8 @@ internal sealed unsafe class ModelSide : IBoundary, IDisposable
             _cpu.Segment(SegmentRegister.Fs).Base = LockstepMemory.FsBase;
             _cpu.Segment(SegmentRegister.Gs).Base = LockstepMemory.GsBase;
         }
+
+        _segments = [.. Enumerable.Range(0, 6).Select(i => _cpu.Segment((SegmentRegister)i))];
     }
 
     /// <summary>The processor.</summary>
@@ -72,20 +76,32 @@ internal sealed unsafe class ModelSide : IBoundary, IDisposable
 
     /// <summary>Starts a program: registers, flags, nothing pending.</summary>
     /// <param name="start">The registers.</param>
-    /// <param name="codeBase">Base of the code segment.</param>
-    public void Load(in RegisterImage start, ulong codeBase)
+    /// <param name="program">The program.</param>
+    public void Load(in RegisterImage start, LockstepProgram program)
     {
         CpuState* s = _cpu.State;
         s->Activity = 0;
         s->Interruptibility = 0;
         s->PendingDebug = 0;
+        s->Cr2 = 0;
         s->Stop = StopKind.None;
-        if (_mode == FlatMode.Real16 && s->Cs.Base != codeBase)
+        if (_segmentsLoaded || s->Cs.Base != program.CodeBase)
         {
-            s->Cs = new SegmentState { Selector = codeBase >> 4, Base = codeBase, Limit = 0xFFFF, Attributes = s->Cs.Attributes };
+            for (int i = 0; i < _segments.Length; i++)
+            {
+                (&s->Es)[i] = _segments[i];
+            }
+
+            if (_mode == FlatMode.Real16)
+            {
+                s->Cs.Selector = program.CodeBase >> 4;
+                s->Cs.Base = program.CodeBase;
+            }
+
             _cpu.StateChanged();
         }
 
+        _segmentsLoaded = program.LoadsSegments;
         Set(start);
         _first = _cpu.Retired;
     }

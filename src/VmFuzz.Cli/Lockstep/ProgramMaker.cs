@@ -62,7 +62,7 @@ internal sealed class ProgramMaker
 
     private void Add(SplitMix random)
     {
-        switch (random.Below(16))
+        switch (random.Below(17))
         {
             case < 5:
                 AddAtom(random);
@@ -81,6 +81,9 @@ internal sealed class ProgramMaker
                 break;
             case 14:
                 AddStack(random);
+                break;
+            case 15:
+                AddSystem(random);
                 break;
             default:
                 AddFlow(random);
@@ -170,7 +173,8 @@ internal sealed class ProgramMaker
         int @base = NotStack(random, count);
         int index = NotStack(random, count);
         bool hasIndex = index != @base && random.Below(2) == 0;
-        Register segment = random.Below(8) == 0 ? Iced.Intel.Register.FS + (int)random.Below(2) : Iced.Intel.Register.None;
+        Register segment = random.Below(8) != 0 ? Iced.Intel.Register.None
+            : _bits == 64 && random.Below(2) == 0 ? Iced.Intel.Register.GS : Iced.Intel.Register.FS;
         return new Address(
             random.Below(8) == 0 && !hasIndex ? Iced.Intel.Register.None : first + @base,
             hasIndex ? first + index : Iced.Intel.Register.None,
@@ -303,6 +307,62 @@ internal sealed class ProgramMaker
         }
     }
 
+    // What privileged code does beside its work, and segment registers that no operand uses.
+    private void AddSystem(SplitMix random)
+    {
+        byte register = (byte)NotStack(random, 8);
+        bool long64 = _mode == FlatMode.Long64;
+        switch (random.Below(10))
+        {
+            case 0: // cli or sti, and an instruction behind it
+                _code.AddRange([(byte)(0xFA | random.Below(2)), 0x90]);
+                break;
+            case 1: // smsw
+                _code.AddRange([.. random.Below(2) == 0 ? (byte[])[] : [0x66], 0x0F, 0x01, (byte)(0xE0 | register)]);
+                break;
+            case 2: // mov from cr0, cr2, cr3 or cr4
+                byte[] numbers = [0, 2, 3, 4];
+                _code.AddRange([0x0F, 0x20, (byte)(0xC0 | (numbers[random.Below(4)] << 3) | register)]);
+                break;
+            case 3: // clts or wbinvd
+                _code.AddRange([0x0F, random.Below(2) == 0 ? (byte)0x06 : (byte)0x09]);
+                break;
+            case 4: // push cs; call; retf
+                _code.AddRange(long64 ? [0x90] : [0x0E, 0xE8, .. Bytes(2, _bits / 8), 0xEB, 1, 0xCB]);
+                break;
+            case 5: // pushf; push cs; call; iret
+                _code.AddRange(long64 ? [0x90] : [0x9C, 0x0E, 0xE8, .. Bytes(2, _bits / 8), 0xEB, 1, 0xCF]);
+                break;
+            case 6: // lar, lsl, verr or verw, which real mode has not
+                if (_mode != FlatMode.Real16)
+                {
+                    Load(Full(1), Selector(random));
+                    byte[][] looks = [[0x0F, 0x02, (byte)(0xC1 | (register << 3))], [0x0F, 0x03, (byte)(0xC1 | (register << 3))], [0x0F, 0x00, 0xE1], [0x0F, 0x00, 0xE9]];
+                    _code.AddRange(looks[random.Below(4)]);
+                }
+
+                break;
+            case 7: // a segment register loaded and read
+                Load(Full(1), Selector(random));
+                byte segment = long64 ? (byte)(3 * random.Below(2)) : (byte)5;
+                _code.AddRange([0x8E, (byte)(0xC1 | (segment << 3)), 0x8C, (byte)(0xC0 | (segment << 3) | register)]);
+                break;
+            case 8: // push fs; pop reg; push gs; pop reg
+                _code.AddRange([0x0F, 0xA0, (byte)(0x58 | register), 0x0F, 0xA8, (byte)(0x58 | register)]);
+                break;
+            default: // sgdt
+                if (_mode != FlatMode.Real16)
+                {
+                    _code.AddRange([0x0F, 0x01, .. long64 ? (byte[])[0x04, 0x25] : [0x05], .. Bytes(Target(random), 4)]);
+                }
+
+                break;
+        }
+    }
+
+    // Null, code, data, an empty descriptor, one past the table; in real mode any.
+    private ulong Selector(SplitMix random) => _mode == FlatMode.Real16 ? random.Next() & 0xFFFF : random.Below(5) * 8;
+
     // Branches, forwards, over at most one instruction; loops; calls of all kinds.
     private void AddFlow(SplitMix random)
     {
@@ -332,11 +392,28 @@ internal sealed class ProgramMaker
                 _code.AddRange([0xEB, 2, 0x0F, 0x0B]);
                 break;
             default: // ends the program, seldom
-                if (random.Below(24) == 0)
+                if (random.Below(16) == 0)
                 {
-                    _code.AddRange(random.Below(2) == 0 ? [0x0F, 0x0B] : [0xF0, 0x90]);
+                    AddException(random);
                 }
 
+                break;
+        }
+    }
+
+    private void AddException(SplitMix random)
+    {
+        switch (random.Below(_mode == FlatMode.Long64 ? 4UL : 2))
+        {
+            case 0: // ud2
+                _code.AddRange([0x0F, 0x0B]);
+                break;
+            case 1: // lock nop
+                _code.AddRange([0xF0, 0x90]);
+                break;
+            default: // a load or store behind what the page tables map
+                Load(Iced.Intel.Register.R10, 0x1_0000_0000 + random.Below(0x1_0000));
+                _code.AddRange([0x4D, random.Below(2) == 0 ? (byte)0x89 : (byte)0x8B, 0x9A, .. Bytes(0x10 * random.Below(0x1000), 4)]);
                 break;
         }
     }

@@ -58,7 +58,8 @@ internal unsafe struct RegisterImage
     /// <param name="one">An image.</param>
     /// <param name="other">Another.</param>
     /// <param name="flags">The flags that count.</param>
-    public static uint Differences(in RegisterImage one, in RegisterImage other, ulong flags)
+    /// <param name="undefined">What of a general register does not count.</param>
+    public static uint Differences(in RegisterImage one, in RegisterImage other, ulong flags, UndefinedRegister undefined = default)
     {
         uint differences = 0;
         for (int i = 0; i < 16; i++)
@@ -66,7 +67,17 @@ internal unsafe struct RegisterImage
             differences |= one.Gpr[i] != other.Gpr[i] ? 1U << i : 0;
         }
 
+        if (undefined.Bits != 0 && ((one[undefined.Place] ^ other[undefined.Place]) & ~undefined.Bits) == 0)
+        {
+            differences &= ~(1U << undefined.Place);
+        }
+
         differences |= one.Rip != other.Rip ? 1U << RipWord : 0;
         return differences | (((one.Flags ^ other.Flags) & flags) != 0 ? 1U << FlagsWord : 0);
     }
 }
+
+/// <summary>The part of a general register that an instruction left undefined.</summary>
+/// <param name="Place">The register (see <see cref="RegisterImage"/>).</param>
+/// <param name="Bits">The bits; 0 for none.</param>
+internal readonly record struct UndefinedRegister(int Place, ulong Bits);

@@ -125,11 +125,6 @@ internal sealed unsafe class UnicornEngine : IDisposable
 internal static class UnicornNumbers
 {
     public const int Cs = 11;
-    public const int Ds = 17;
-    public const int Es = 28;
-    public const int Fs = 32;
-    public const int Gs = 33;
-    public const int Ss = 49;
     public const int Cr0 = 50;
     public const int Cr2 = 52;
     public const int Cr3 = 53;
@@ -140,6 +135,9 @@ internal static class UnicornNumbers
 
     public const int HookInterrupt = 1;
     public const int HookCode = 4;
+
+    /// <summary>ES, CS, SS, DS, FS, GS.</summary>
+    public static readonly int[] Segments = [28, Cs, 49, 17, 32, 33];
 
     /// <summary>In the order of <see cref="RegisterImage"/>.</summary>
     public static readonly int[] Wide = [35, 38, 40, 37, 44, 36, 43, 39, 106, 107, 108, 109, 110, 111, 112, 113, 41, 25];

@@ -19,6 +19,7 @@ internal sealed unsafe class UnicornSide : IDisposable
     private readonly byte* _memory;
     private readonly Recording* _recording;
     private readonly int[] _registers;
+    private bool _segmentsLoaded;
 
     /// <summary>Opens an engine in the state that a machine is in, and copies its memory.</summary>
     public UnicornSide(UnicornLibrary library, FlatMode mode, ModelSide model)
@@ -58,23 +59,30 @@ internal sealed unsafe class UnicornSide : IDisposable
     /// <summary>Its memory.</summary>
     public Span<byte> Memory(ulong address, int bytes) => new(_memory + address, bytes);
 
+    /// <summary>A segment register's selector.</summary>
+    public ulong Selector(SegmentRegister segment) => _engine.Read(UnicornNumbers.Segments[(int)segment]) & 0xFFFF;
+
+    /// <summary>CR2.</summary>
+    public ulong Cr2 => _engine.Read(UnicornNumbers.Cr2);
+
     /// <summary>Puts code where none has been executed.</summary>
     public void WriteCode(ulong address, ReadOnlySpan<byte> code) => code.CopyTo(Memory(address, code.Length));
 
     /// <summary>Runs a program from its first byte to its end, or to its first exception.</summary>
     /// <param name="start">The registers.</param>
-    /// <param name="codeBase">Base of the code segment.</param>
-    /// <param name="end">Linear address of the end.</param>
-    public void Run(in RegisterImage start, ulong codeBase, ulong end)
+    /// <param name="program">The program.</param>
+    public void Run(in RegisterImage start, LockstepProgram program)
     {
+        (ulong codeBase, ulong end) = (program.CodeBase, program.End);
         GCHandle watcher = Watcher is null ? default : GCHandle.Alloc(Watcher);
         _recording->Watcher = watcher.IsAllocated ? GCHandle.ToIntPtr(watcher) : 0;
-        if (End.Kind is UnicornEndKind.Exception or UnicornEndKind.Error)
+        if (_segmentsLoaded || End.Kind >= UnicornEndKind.Exception)
         {
-            // Or the next exception becomes a double fault.
+            // Or, behind an exception, the next exception becomes a double fault.
             _engine.Restore();
         }
 
+        _segmentsLoaded = program.LoadsSegments;
         SetRegisters(start, codeBase);
         _recording->CodeBase = codeBase;
         _recording->Used = 0;
@@ -110,21 +118,29 @@ internal sealed unsafe class UnicornSide : IDisposable
 
     private void SetSystem(CpuState* s)
     {
+        if (_mode == FlatMode.Long64)
+        {
+            _engine.Set(UnicornNumbers.Cr4, s->Cr4);
+            _engine.Set(UnicornNumbers.Cr3, s->Cr3);
+        }
+
+        _engine.Set(UnicornNumbers.Cr0, s->Cr0);
         if (_mode == FlatMode.Real16)
         {
             return;
         }
 
         _engine.SetTable(UnicornNumbers.Gdtr, s->Gdtr.Base, (uint)s->Gdtr.Limit);
+        for (int i = 0; i < UnicornNumbers.Segments.Length; i++)
+        {
+            _engine.Set(UnicornNumbers.Segments[i], (&s->Es)[i].Selector);
+        }
+
         if (_mode == FlatMode.Long64)
         {
-            _engine.Set(UnicornNumbers.Cr4, s->Cr4);
-            _engine.Set(UnicornNumbers.Cr3, s->Cr3);
             _engine.Set(UnicornNumbers.FsBase, s->Fs.Base);
             _engine.Set(UnicornNumbers.GsBase, s->Gs.Base);
         }
-
-        _engine.Set(UnicornNumbers.Cr0, s->Cr0);
     }
 
     private void SetRegisters(in RegisterImage image, ulong codeBase)
@@ -220,6 +236,9 @@ internal enum UnicornEndKind
     /// <summary>The last recorded instruction raised an exception.</summary>
     Exception,
 
+    /// <summary>The last recorded instruction accesses what the library has no memory for, which it finds before a page fault.</summary>
+    Unmapped,
+
     /// <summary>The library gave up at the last recorded instruction.</summary>
     Error,
 }
@@ -231,6 +250,8 @@ internal readonly record struct UnicornEnd(UnicornEndKind Kind, int Number)
 {
     // Of unicorn.h.
     private const int InvalidInstruction = 10;
+    private const int ReadUnmapped = 6;
+    private const int WriteUnmapped = 7;
 
     public static UnicornEnd Lost => new(UnicornEndKind.Error, 0);
 
@@ -242,6 +263,7 @@ internal readonly record struct UnicornEnd(UnicornEndKind Kind, int Number)
     {
         UnicornEngine.Ok => default,
         InvalidInstruction => Exception(Vector.Ud),
+        ReadUnmapped or WriteUnmapped => new UnicornEnd(UnicornEndKind.Unmapped, Vector.Pf),
         _ => new UnicornEnd(UnicornEndKind.Error, error),
     };
 }
