@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using System.Text;
 using VmFuzz.Cli.Exec;
 using VmFuzz.Machines;
 
@@ -50,12 +51,13 @@ internal static class LockstepCommand
                 throw UserError.At($"there is no oracle '{name}'", "--oracle", $"the one there is: {Unicorn}");
             }
 
+            FlatMode[] modes = ModesOf(parsed.GetValue(mode) ?? "all");
             var arguments = new LockstepArguments(
-                ModesOf(parsed.GetValue(mode) ?? "all"),
+                modes,
                 Number(parsed.GetValue(seed), "--seed", 1, 0, ulong.MaxValue),
                 Number(parsed.GetValue(instructions), "--instructions", DefaultInstructions, 1, ulong.MaxValue >> 1),
                 (int)Number(parsed.GetValue(jobs), "--jobs", 1, 1, MostJobs),
-                CodeOf(parsed.GetValue(code)),
+                CodeOf(parsed.GetValue(code), modes),
                 MachineOptionSet.CpuOf(parsed.GetValue(cpu)));
             if (UnicornLibrary.Find(out string missing) is not { } library)
             {
@@ -105,17 +107,29 @@ internal static class LockstepCommand
         _ => throw UserError.At($"there is no mode '{text}'", "--mode", "one of real16, protected32, long64, all"),
     };
 
-    private static byte[]? CodeOf(string? text)
+    // The digits; whether they are instructions depends on the mode.
+    private static byte[]? CodeOf(string? text, FlatMode[] modes)
     {
         if (text is null)
         {
             return null;
         }
 
-        var bytes = new byte[text.Length / 2];
-        return text.Length is > 0 and <= 2 * LockstepProgram.MostBytes && HexText.TryBytes(System.Text.Encoding.UTF8.GetBytes(text), bytes)
-            ? bytes
-            : throw UserError.At($"'{text}' is no code of 1 to {LockstepProgram.MostBytes} bytes in hexadecimal digits", "--code", "give pairs of digits");
+        byte[] bytes = new byte[text.Length / 2];
+        if (text.Length is 0 or > 2 * LockstepProgram.MostBytes || !HexText.TryBytes(Encoding.UTF8.GetBytes(text), bytes))
+        {
+            throw UserError.At($"'{text}' is no code of 1 to {LockstepProgram.MostBytes} bytes in hexadecimal digits", "--code", "give pairs of digits");
+        }
+
+        foreach (FlatMode mode in modes)
+        {
+            if (LockstepProgram.IsCut(mode, bytes))
+            {
+                throw UserError.At($"the last instruction of '{text}' is cut in {LockstepReport.NameOf(mode)}", "--code", "give whole instructions, and --mode");
+            }
+        }
+
+        return bytes;
     }
 
     private static ulong Number(string? text, string option, ulong otherwise, ulong least, ulong most)

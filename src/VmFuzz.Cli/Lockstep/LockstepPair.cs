@@ -16,6 +16,8 @@ namespace VmFuzz.Cli.Lockstep;
 internal sealed class LockstepPair : IDisposable
 {
     private const int RunsOfProgram = 12;
+    private const int Behind = 16;
+    private const byte Hlt = 0xF4;
 
     // All that is compared: RF is set and cleared beside instructions.
     private const ulong ComparedFlags = RFlags.Defined & ~RFlags.Rf;
@@ -37,13 +39,15 @@ internal sealed class LockstepPair : IDisposable
     /// <param name="mode">The mode.</param>
     /// <param name="cpu">VmFuzz's processor model.</param>
     /// <param name="known">Differences that are explained.</param>
-    public LockstepPair(UnicornLibrary library, FlatMode mode, string cpu, ImmutableArray<KnownFault> known)
+    /// <param name="variants">Rows of VmFuzz's that replace its own; null for none.</param>
+    public LockstepPair(UnicornLibrary library, FlatMode mode, string cpu, ImmutableArray<KnownFault> known, MachineVariants? variants = null)
     {
         _library = library;
         _mode = mode;
         _layout = LockstepMemory.Of(mode);
         _known = known;
-        _model = new ModelSide(mode, cpu);
+        Met = new ulong[known.Length];
+        _model = new ModelSide(mode, cpu, variants);
         _unicorn = new UnicornSide(library, mode, _model);
         _maker = new ProgramMaker(mode);
         _next = _layout.Code;
@@ -59,7 +63,7 @@ internal sealed class LockstepPair : IDisposable
     public ulong Exceptions { get; private set; }
 
     /// <summary>How often each known fault was met, in the order of its table.</summary>
-    public ulong[] Met { get; } = new ulong[KnownFaults.Rows.Length];
+    public ulong[] Met { get; }
 
     /// <summary>Makes the program of a seed and runs it from several states.</summary>
     /// <returns>The first difference that no known fault explains; null when there is none.</returns>
@@ -117,9 +121,12 @@ internal sealed class LockstepPair : IDisposable
         }
 
         var program = new LockstepProgram(_mode, code, _next);
-        _next = (_next + (ulong)code.Length + 31) & ~15UL;
-        _model.Write(program.Address, code);
-        _unicorn.WriteCode(program.Address, code);
+        _next = (_next + (ulong)code.Length + Behind + 15) & ~15UL;
+
+        // A side that takes another path may go on behind the end: there it halts.
+        byte[] placed = [.. code, .. Enumerable.Repeat(Hlt, Behind)];
+        _model.Write(program.Address, placed);
+        _unicorn.WriteCode(program.Address, placed);
         return program;
     }
 

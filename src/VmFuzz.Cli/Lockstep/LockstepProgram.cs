@@ -63,6 +63,18 @@ internal sealed class LockstepProgram
     /// <summary>Bits of the code of a mode.</summary>
     public static int BitsOf(FlatMode mode) => mode switch { FlatMode.Long64 => 64, FlatMode.Protected32 => 32, _ => 16 };
 
+    /// <summary>Whether code ends inside an instruction.</summary>
+    public static bool IsCut(FlatMode mode, byte[] code)
+    {
+        var decoder = Decoder.Create(BitsOf(mode), code);
+        while (decoder.IP < (ulong)code.Length)
+        {
+            decoder.Decode(out _);
+        }
+
+        return decoder.LastError == DecoderError.NoMoreBytes;
+    }
+
     /// <summary>The instruction at RIP; null when the program has none there.</summary>
     public InstructionFacts? At(ulong rip)
     {

@@ -18,7 +18,8 @@ internal sealed unsafe class ModelSide : IBoundary, IDisposable
     /// <summary>Makes a machine.</summary>
     /// <param name="mode">The mode of the code.</param>
     /// <param name="cpu">The processor model, as <c>-cpu</c> names it.</param>
-    public ModelSide(FlatMode mode, string cpu)
+    /// <param name="variants">Rows that replace the product's own; null for none.</param>
+    public ModelSide(FlatMode mode, string cpu, MachineVariants? variants = null)
     {
         _mode = mode;
         var options = new MachineOptions
@@ -28,7 +29,7 @@ internal sealed unsafe class ModelSide : IBoundary, IDisposable
             Memory = LockstepMemory.Bytes,
             Images = [new MachineImage("code", "lockstep", new byte[] { 0xF4 })],
         };
-        _machine = Machine.Create(options, new LiveSource(null));
+        _machine = Machine.Create(options, new LiveSource(null), variants);
         _cpu = _machine.Processor;
         _cpu.Boundary = this;
         _cpu.ReportsEvents = true;

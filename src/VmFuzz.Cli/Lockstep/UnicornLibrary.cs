@@ -10,7 +10,7 @@ namespace VmFuzz.Cli.Lockstep;
 internal sealed unsafe class UnicornLibrary
 {
     /// <summary>What to do about a missing library.</summary>
-    public const string HowToInstall = "install libunicorn2 (Debian: libunicorn2t64 or libunicorn2)";
+    public const string HowToInstall = "install Unicorn 2 (Debian: libunicorn2)";
 
     private static readonly string[] Names = ["libunicorn.so.2", "libunicorn.so", "libunicorn.2.dylib", "libunicorn.dylib", "unicorn.dll"];
 
