@@ -14,7 +14,7 @@ internal sealed unsafe class UnicornLibrary
 
     private static readonly string[] Names = ["libunicorn.so.2", "libunicorn.so", "libunicorn.2.dylib", "libunicorn.dylib", "unicorn.dll"];
 
-    private static readonly Lazy<(UnicornLibrary? Library, string Missing)> Loaded = new(Load);
+    private static readonly Lazy<(UnicornLibrary? Library, string Missing)> Loaded = new(static () => Load(Names));
 
     private UnicornLibrary(nint library)
     {
@@ -86,14 +86,17 @@ internal sealed unsafe class UnicornLibrary
         return Loaded.Value.Library;
     }
 
-    private static (UnicornLibrary? Library, string Missing) Load()
+    /// <summary>Loads the first library of some names that is here.</summary>
+    /// <param name="names">The names.</param>
+    /// <returns>The library, or why there is none.</returns>
+    internal static (UnicornLibrary? Library, string Missing) Load(IEnumerable<string> names)
     {
         if (RuntimeInformation.ProcessArchitecture != Architecture.X64 && RuntimeInformation.ProcessArchitecture != Architecture.Arm64)
         {
             return (null, $"libunicorn is not used on {RuntimeInformation.ProcessArchitecture} hosts");
         }
 
-        foreach (string name in Names)
+        foreach (string name in names)
         {
             if (NativeLibrary.TryLoad(name, out nint handle))
             {

@@ -123,6 +123,14 @@ public sealed class LockstepTests : CommandFixture
     public void Lockstep_WrongArgument_IsRefused(string option, string value) => Refuses(Run("lockstep", option, value));
 
     [Fact]
+    public void Library_UnderNoName_SaysThatItIsMissing()
+    {
+        (UnicornLibrary? library, string missing) = UnicornLibrary.Load(["libunicorn-that-is-not-here.so"]);
+        Assert.Null(library);
+        Assert.Equal("libunicorn is not here", missing);
+    }
+
+    [Fact]
     public void Lockstep_Faults_ListsTheTable()
     {
         Ran ran = Run("lockstep", "--faults", "--json");
