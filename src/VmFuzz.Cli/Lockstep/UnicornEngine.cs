@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
+using VmFuzz.Cpu;
 using VmFuzz.Machines;
 
 namespace VmFuzz.Cli.Lockstep;
@@ -54,11 +55,39 @@ internal sealed unsafe class UnicornEngine : IDisposable
     /// <summary>Writes a register of at most 64 bits.</summary>
     public void Set(int register, ulong value) => Check(_library.WriteRegister(_engine, register, &value), "uc_reg_write");
 
-    /// <summary>Writes GDTR, IDTR, LDTR or TR.</summary>
-    public void SetTable(int register, ulong @base, uint limit)
+    // Writes GDTR, IDTR, LDTR or TR.
+    private void SetTable(int register, ulong @base, uint limit)
     {
         var table = new TableRegister { Base = @base, Limit = limit };
         Check(_library.WriteRegister(_engine, register, &table), "uc_reg_write");
+    }
+
+    /// <summary>Puts the engine into a mode: tables, segment and control registers of a processor of VmFuzz's.</summary>
+    public void SetSystem(FlatMode mode, CpuState* s)
+    {
+        if (mode == FlatMode.Long64)
+        {
+            Set(UnicornNumbers.Cr4, s->Cr4);
+            Set(UnicornNumbers.Cr3, s->Cr3);
+        }
+
+        Set(UnicornNumbers.Cr0, s->Cr0);
+        if (mode == FlatMode.Real16)
+        {
+            return;
+        }
+
+        SetTable(UnicornNumbers.Gdtr, s->Gdtr.Base, (uint)s->Gdtr.Limit);
+        for (int i = 0; i < UnicornNumbers.Segments.Length; i++)
+        {
+            Set(UnicornNumbers.Segments[i], (&s->Es)[i].Selector);
+        }
+
+        if (mode == FlatMode.Long64)
+        {
+            Set(UnicornNumbers.FsBase, s->Fs.Base);
+            Set(UnicornNumbers.GsBase, s->Gs.Base);
+        }
     }
 
     /// <summary>Calls a function of the library's calling convention at events of a kind.</summary>

@@ -32,7 +32,7 @@ internal sealed unsafe class UnicornSide : IDisposable
         model.CopyMemory(new Span<byte>(_memory, (int)LockstepMemory.Bytes));
         _engine = new UnicornEngine(library, mode);
         _engine.Map(0, _memory, LockstepMemory.Bytes);
-        SetSystem(model.State);
+        _engine.SetSystem(mode, model.State);
         _engine.Save();
         _recording->ReadRegisters = library.ReadRegisters;
         _recording->Stop = library.Stop;
@@ -114,33 +114,6 @@ internal sealed unsafe class UnicornSide : IDisposable
         NativeMemory.AlignedFree(_memory);
         NativeMemory.Free(_recording->Images);
         NativeMemory.Free(_recording);
-    }
-
-    private void SetSystem(CpuState* s)
-    {
-        if (_mode == FlatMode.Long64)
-        {
-            _engine.Set(UnicornNumbers.Cr4, s->Cr4);
-            _engine.Set(UnicornNumbers.Cr3, s->Cr3);
-        }
-
-        _engine.Set(UnicornNumbers.Cr0, s->Cr0);
-        if (_mode == FlatMode.Real16)
-        {
-            return;
-        }
-
-        _engine.SetTable(UnicornNumbers.Gdtr, s->Gdtr.Base, (uint)s->Gdtr.Limit);
-        for (int i = 0; i < UnicornNumbers.Segments.Length; i++)
-        {
-            _engine.Set(UnicornNumbers.Segments[i], (&s->Es)[i].Selector);
-        }
-
-        if (_mode == FlatMode.Long64)
-        {
-            _engine.Set(UnicornNumbers.FsBase, s->Fs.Base);
-            _engine.Set(UnicornNumbers.GsBase, s->Gs.Base);
-        }
     }
 
     private void SetRegisters(in RegisterImage image, ulong codeBase)
