@@ -11,7 +11,7 @@ using VmFuzz.Machines;
 // dotnet run -c Release --project tests/VmFuzz.Benchmarks -- peers [REPEATS [MILLION INSTRUCTIONS]]
 if (args is ["peers", ..])
 {
-    PeerRace.Run(Number(1, 3), Number(2, 60));
+    PeerRace.Run(Number(1, 3), Number(2, 50));
     return;
 
     int Number(int index, int otherwise) => args.Length > index ? int.Parse(args[index], CultureInfo.InvariantCulture) : otherwise;

@@ -17,18 +17,19 @@ internal readonly record struct PeerRun(double Seconds, ulong Checksum);
 /// <param name="Name">Its name.</param>
 /// <param name="Missing">Why it cannot be run here; null when it can.</param>
 /// <param name="Run">Runs rounds of a kernel.</param>
+/// <param name="Scale">Times as many rounds as the slowest take: its time is to be much longer than its start.</param>
 /// <param name="Target">The least ratio of VmFuzz's speed to its; 0 for none.</param>
-internal sealed record Peer(string Name, Func<string?> Missing, Func<int, ulong, PeerRun> Run, double Target = 0)
+internal sealed record Peer(string Name, Func<string?> Missing, Func<int, ulong, PeerRun> Run, int Scale, double Target = 0)
 {
     /// <summary>All of them; the first is VmFuzz.</summary>
     public static ImmutableArray<Peer> All { get; } =
     [
-        new("VmFuzz", static () => null, static (kernel, rounds) => VmFuzzPeer.Run(kernel, rounds, out _, out _)),
-        new("QEMU TCG", static () => Program(Qemu), static (kernel, rounds) => RunQemu(kernel, rounds)),
-        new("QEMU icount", static () => Program(Qemu), static (kernel, rounds) => RunQemu(kernel, rounds, "-icount", "shift=0"), 0.9),
-        new("Unicorn", UnicornPeer.Missing, static (kernel, rounds) => UnicornPeer.Run(kernel, rounds, counting: false), 1.5),
-        new("Unicorn, counting", UnicornPeer.Missing, static (kernel, rounds) => UnicornPeer.Run(kernel, rounds, counting: true)),
-        new("Bochs", static () => Program(Bochs), RunBochs, 4),
+        new("VmFuzz", static () => null, static (kernel, rounds) => VmFuzzPeer.Run(kernel, rounds, out _, out _), 4),
+        new("QEMU TCG", static () => Program(Qemu), static (kernel, rounds) => RunQemu(kernel, rounds), 8),
+        new("QEMU icount", static () => Program(Qemu), static (kernel, rounds) => RunQemu(kernel, rounds, "-icount", "shift=0"), 8, 0.9),
+        new("Unicorn", UnicornPeer.Missing, static (kernel, rounds) => UnicornPeer.Run(kernel, rounds, counting: false), 1, 1.5),
+        new("Unicorn, counting", UnicornPeer.Missing, static (kernel, rounds) => UnicornPeer.Run(kernel, rounds, counting: true), 1),
+        new("Bochs", static () => Program(Bochs), RunBochs, 1, 4),
     ];
 
     private const string Qemu = "qemu-system-x86_64";
