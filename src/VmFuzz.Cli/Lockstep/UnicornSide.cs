@@ -94,7 +94,7 @@ internal sealed unsafe class UnicornSide : IDisposable
             watcher.Free();
         }
 
-        ReadInto(&_recording->Scratch);
+        ReadScratch();
         End = _recording->Full != 0 ? UnicornEnd.Cut
             : _recording->Interrupt >= 0 ? UnicornEnd.Exception((byte)_recording->Interrupt)
             : error == UnicornEngine.Ok && (_recording->Scratch.Rip != end - codeBase) ? UnicornEnd.Lost
@@ -139,14 +139,8 @@ internal sealed unsafe class UnicornSide : IDisposable
         }
     }
 
-    private void ReadInto(RegisterImage* image)
-    {
+    private void ReadScratch() =>
         _recording->ReadRegisters(_engine.Handle, _recording->Numbers, (void**)_recording->Places, _registers.Length);
-        if (image != &_recording->Scratch)
-        {
-            *image = _recording->Scratch;
-        }
-    }
 
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
     private static void OnCode(nint engine, ulong address, uint size, Recording* recording)

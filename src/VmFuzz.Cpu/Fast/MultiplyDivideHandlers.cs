@@ -106,12 +106,12 @@ internal static unsafe class MultiplyDivide<TThread, T>
     }
 }
 
-/// <summary>What sign-extends rAX: CBW to CDQE in place, CWD to CQO into rDX.</summary>
+/// <summary>The sign of rAX.</summary>
 internal static unsafe class SignOfAccumulator<TThread, T>
     where TThread : struct, IThreading
     where T : unmanaged
 {
-    /// <summary>CDQ and CQO.</summary>
+    /// <summary>CDQ and CQO: into every bit of rDX.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static Op* IntoRdx(CpuState* s, Op* op)
     {
