@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Invocation;
 using VmFuzz.Cli.Exec;
+using VmFuzz.Cli.Lockstep;
 
 namespace VmFuzz.Cli;
 
@@ -42,6 +43,7 @@ internal static class CommandTree
         root.Add(FindingCommands.Findings(host, help));
         root.Add(IsaCommand.Create(host, help));
         root.Add(ExecCommand.Create(host, help));
+        root.Add(LockstepCommand.Create(host, help));
         root.Add(DoctorOf(host, help));
         foreach (Option option in root.Options)
         {

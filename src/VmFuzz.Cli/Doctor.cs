@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
+using VmFuzz.Cli.Lockstep;
 using VmFuzz.Machines;
 using VmFuzz.Replay;
 using VmFuzz.Trace;
@@ -38,6 +39,7 @@ internal static class Doctor
         };
         checks.AddRange(Files());
         checks.Add(Python());
+        checks.Add(Unicorn());
         bool healthy = true;
         foreach (Accelerator accelerator in (Accelerator[])[Accelerator.Bare, Accelerator.Kvm])
         {
@@ -128,6 +130,12 @@ internal static class Doctor
             return new Check("python3-msgpack", "-", "missing", purpose);
         }
     }
+
+    private static Check Unicorn() => new(
+        "libunicorn",
+        UnicornLibrary.Find(out _)?.Version ?? "-",
+        UnicornLibrary.Find(out _) is null ? "missing" : "found",
+        "vmfuzz lockstep (Debian: libunicorn2)");
 
     private static string Vectors() =>
         Vector512.IsHardwareAccelerated ? "512-bit" : Vector256.IsHardwareAccelerated ? "256-bit" : Vector128.IsHardwareAccelerated ? "128-bit" : "none";

@@ -69,6 +69,9 @@ public enum LazyKind : ulong
 
     /// <summary>As <see cref="Sub"/>, but CF stands in <see cref="CpuState.LazyCarry"/>.</summary>
     Dec = 4,
+
+    /// <summary>ZF, SF and PF of the result, AF 0 (left = result, right = 0); CF and OF stand in <see cref="CpuState.LazyCarry"/>.</summary>
+    Given = 5,
 }
 
 /// <summary>Why a run of ops returned to the dispatcher.</summary>
@@ -135,7 +138,7 @@ public unsafe struct CpuState
     /// <summary>Its right operand, sign-extended.</summary>
     public long LazyRight;
 
-    /// <summary>CF (0 or 1) for kinds Inc and Dec.</summary>
+    /// <summary>Bit 0 is CF for kinds Inc, Dec and Given, bit 1 is OF for Given.</summary>
     public ulong LazyCarry;
 
     /// <summary>Instructions that may still retire before <see cref="RetireLimit"/>.</summary>

@@ -33,7 +33,7 @@ public static unsafe class LazyFlags
             LazyKind.Explicit => (s->Flags & RFlags.Cf) != 0,
             LazyKind.Add => ((a & b) | ((a | b) & ~r)) < 0,
             LazyKind.Sub => ((~a & b) | ((~a | b) & r)) < 0,
-            _ => s->LazyCarry != 0,
+            _ => (s->LazyCarry & 1) != 0,
         };
     }
 
@@ -53,6 +53,7 @@ public static unsafe class LazyFlags
         {
             LazyKind.Explicit => (s->Flags & RFlags.Of) != 0,
             LazyKind.Add or LazyKind.Inc => ((a ^ r) & (b ^ r)) < 0,
+            LazyKind.Given => (s->LazyCarry & 2) != 0,
             _ => ((a ^ b) & (a ^ r)) < 0,
         };
     }

@@ -424,6 +424,7 @@ public sealed unsafe partial class Processor
         op->Handler = _edges is null ? Ops<TThread>.Head : Ops<TThread>.CountingHead;
         op->Immediate = count;
         op->R0 = EndsBlock(_decoded[count - 1]) ? (byte)1 : (byte)0;
+        op->R1 = _edges is null ? (byte)1 : (byte)0; // Plain: a branch does its work itself.
         op++;
         MarkNeededFlags(block);
         int offset = 0;
@@ -438,22 +439,29 @@ public sealed unsafe partial class Processor
             op->Remaining = (byte)(count - i);
             offset += reference.Instruction.Length;
             int extra = 0;
-            bool fast = HasOwnRow(reference) && !_referenceOnly
-                && Forms<TThread>.TrySelect(reference.Instruction, block->Mode, _needFlags[i], op, out extra);
-            if (!fast)
+            ref Reference last = ref reference;
+            if (i + 2 == count && CanFuse(i) && Forms<TThread>.TryFuse(reference.Instruction, _decoded[i + 1].Instruction, block->Mode, op))
             {
-                op->Handler = Ops<TThread>.Reference;
+                last = ref _decoded[++i];
+                offset += last.Instruction.Length;
+                extra = 2;
+                linked = true;
+            }
+            else if (CanSpecialise(reference)
+                && Forms<TThread>.TrySelect(reference.Instruction, block->Mode, _needFlags[i], op, out extra))
+            {
+                linked = reference.Instruction.FlowControl != FlowControl.Next;
             }
             else
             {
-                linked = reference.Instruction.FlowControl != FlowControl.Next;
+                op->Handler = Ops<TThread>.Reference;
             }
 
             op++;
             for (int link = 0; link < extra; link++)
             {
                 op = EmitLink<TThread>(
-                    block, ops, op, link == 0 ? block->Rip + (ulong)block->Bytes : reference.Instruction.NearBranchTarget & RipMask(block->Mode));
+                    block, ops, op, link == 0 ? block->Rip + (ulong)block->Bytes : last.Instruction.NearBranchTarget & RipMask(block->Mode));
             }
         }
 
@@ -468,6 +476,10 @@ public sealed unsafe partial class Processor
             block->References[i] = _decoded[i];
         }
     }
+
+    private bool CanSpecialise(in Reference reference) => HasOwnRow(reference) && !_referenceOnly;
+
+    private bool CanFuse(int index) => CanSpecialise(_decoded[index]) && CanSpecialise(_decoded[index + 1]);
 
     // A link is two ops: the first jumps, the second holds the target RIP.
     private static Op* EmitLink<TThread>(Block* block, Op* ops, Op* op, ulong target)

@@ -8,16 +8,10 @@ namespace VmFuzz.Testing;
 /// <summary>Makes atoms of one mode from random numbers.</summary>
 internal sealed class AtomMaker
 {
-    private static readonly ImmutableArray<ulong> Interesting =
-    [
-        0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF,
-        0x7FFF_FFFF_FFFF_FFFF, 0x8000_0000_0000_0000, ulong.MaxValue,
-    ];
-
     private readonly FlatMode _mode;
     private readonly int _bits;
     private readonly GuestLayout _layout;
-    private readonly ImmutableArray<OpCodeInfo> _forms;
+    private readonly InstructionMaker _maker;
     private readonly ImmutableArray<Special> _specials;
 
     private AtomMaker(FlatMode mode)
@@ -25,24 +19,7 @@ internal sealed class AtomMaker
         _mode = mode;
         _bits = mode switch { FlatMode.Long64 => 64, FlatMode.Protected32 => 32, _ => 16 };
         _layout = GuestLayout.Of(mode);
-        var forms = ImmutableArray.CreateBuilder<OpCodeInfo>();
-        foreach (Code code in Enum.GetValues<Code>())
-        {
-            OpCodeInfo info = code.ToOpCode();
-            bool inMode = _bits == 64 ? info.Mode64 : _bits == 32 ? info.Mode32 : info.Mode16;
-            if (inMode && info.IsInstruction && info.Encoding is EncodingKind.Legacy or EncodingKind.VEX
-                && Mnemonics.Contains(code.Mnemonic()) && !IsForeign(code) && Operands(info))
-            {
-                if (info.Encoding == EncodingKind.VEX && _bits == 16)
-                {
-                    continue;
-                }
-
-                forms.Add(info);
-            }
-        }
-
-        _forms = forms.ToImmutable();
+        _maker = new InstructionMaker(mode, Mnemonics);
         _specials = [.. Specials().Where(s => (s.Modes & (1 << (int)mode)) != 0)];
     }
 
@@ -91,153 +68,22 @@ internal sealed class AtomMaker
     {
         for (; ; )
         {
-            OpCodeInfo info = _forms[(int)random.Below((ulong)_forms.Length)];
-            if (TryEncode(info, random, out byte[] bytes))
+            OpCodeInfo info = _maker.Choose(random);
+            // A bit offset in a register would reach beyond the data area.
+            bool memory = random.Below(3) == 0 && info.Code.Mnemonic() is not (Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc);
+            if (_maker.TryMake(info, random, memory ? SetAddress : null, out byte[] bytes))
             {
                 return bytes;
             }
         }
     }
 
-    public static ulong Value(SplitMix random) => random.Below(4) switch
+    public static ulong Value(SplitMix random) => InstructionMaker.Value(random);
+
+    private void SetAddress(ref Instruction instruction, SplitMix random)
     {
-        0 => Interesting[(int)random.Below((ulong)Interesting.Length)] + random.Below(3) - 1,
-        1 => random.Next() >> (int)random.Below(64),
-        _ => random.Next(),
-    };
-
-    private bool TryEncode(OpCodeInfo info, SplitMix random, out byte[] bytes)
-    {
-        bytes = [];
-        var instruction = new Instruction { Code = info.Code };
-        // A bit offset in a register would reach beyond the data area.
-        bool memory = random.Below(3) == 0 && info.Code.Mnemonic() is not (Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc);
-        for (int i = 0; i < info.OpCount; i++)
-        {
-            OpCodeOperandKind kind = info.GetOpKind(i);
-            if (memory && IsRegisterOrMemory(kind))
-            {
-                instruction.SetOpKind(i, OpKind.Memory);
-                instruction.MemoryDisplacement64 = _layout.Data + random.Below(GuestLayout.DataSize - 8);
-                instruction.MemoryDisplSize = _bits == 16 ? 2 : 4;
-                instruction.HasLockPrefix = info.CanUseLockPrefix && i == 0 && random.Below(4) == 0;
-            }
-            else if (!TrySetOperand(ref instruction, i, kind, random))
-            {
-                return false;
-            }
-        }
-
-        var writer = new ListWriter();
-        if (!Encoder.Create(_bits, writer).TryEncode(instruction, 0, out _, out _))
-        {
-            return false;
-        }
-
-        bytes = [.. writer.Bytes];
-        return true;
-    }
-
-    // Encodings that only one coprocessor or one old processor had.
-    private static bool IsForeign(Code code) =>
-        code.ToString().Contains("KNC", StringComparison.Ordinal) || code.ToString().Contains("486", StringComparison.Ordinal);
-
-    private bool Operands(OpCodeInfo info)
-    {
-        var probe = new SplitMix(1);
-        Instruction instruction = default;
-        for (int i = 0; i < info.OpCount; i++)
-        {
-            if (!TrySetOperand(ref instruction, i, info.GetOpKind(i), probe))
-            {
-                return false;
-            }
-        }
-
-        return true;
-    }
-
-    private static bool IsRegisterOrMemory(OpCodeOperandKind kind) => kind is OpCodeOperandKind.r8_or_mem
-        or OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r64_or_mem;
-
-    private bool TrySetOperand(ref Instruction instruction, int operand, OpCodeOperandKind kind, SplitMix random)
-    {
-        Register register;
-        switch (kind)
-        {
-            case OpCodeOperandKind.r8_or_mem or OpCodeOperandKind.r8_reg or OpCodeOperandKind.r8_opcode:
-                do
-                {
-                    register = Register.AL + (int)random.Below(_bits == 64 ? 20UL : 8);
-                }
-                while (register == Register.SPL);
-
-                break;
-            case OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r16_reg or OpCodeOperandKind.r16_reg_mem
-                or OpCodeOperandKind.r16_rm or OpCodeOperandKind.r16_opcode:
-                register = Register.AX + NotStack(random);
-                break;
-            case OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r32_reg or OpCodeOperandKind.r32_reg_mem
-                or OpCodeOperandKind.r32_rm or OpCodeOperandKind.r32_opcode or OpCodeOperandKind.r32_vvvv:
-                register = Register.EAX + NotStack(random);
-                break;
-            case OpCodeOperandKind.r64_or_mem or OpCodeOperandKind.r64_reg or OpCodeOperandKind.r64_reg_mem
-                or OpCodeOperandKind.r64_rm or OpCodeOperandKind.r64_opcode or OpCodeOperandKind.r64_vvvv:
-                register = Register.RAX + NotStack(random);
-                break;
-            case OpCodeOperandKind.al:
-                register = Register.AL;
-                break;
-            case OpCodeOperandKind.cl:
-                register = Register.CL;
-                break;
-            case OpCodeOperandKind.ax:
-                register = Register.AX;
-                break;
-            case OpCodeOperandKind.eax:
-                register = Register.EAX;
-                break;
-            case OpCodeOperandKind.rax:
-                register = Register.RAX;
-                break;
-            case OpCodeOperandKind.imm8:
-                return SetImmediate(ref instruction, operand, OpKind.Immediate8, (byte)random.Next());
-            case OpCodeOperandKind.imm8_const_1:
-                return SetImmediate(ref instruction, operand, OpKind.Immediate8, 1);
-            case OpCodeOperandKind.imm8sex16:
-                return SetImmediate(ref instruction, operand, OpKind.Immediate8to16, (ulong)(sbyte)random.Next());
-            case OpCodeOperandKind.imm8sex32:
-                return SetImmediate(ref instruction, operand, OpKind.Immediate8to32, (ulong)(sbyte)random.Next());
-            case OpCodeOperandKind.imm8sex64:
-                return SetImmediate(ref instruction, operand, OpKind.Immediate8to64, (ulong)(sbyte)random.Next());
-            case OpCodeOperandKind.imm16:
-                return SetImmediate(ref instruction, operand, OpKind.Immediate16, (ushort)Value(random));
-            case OpCodeOperandKind.imm32:
-                return SetImmediate(ref instruction, operand, OpKind.Immediate32, (uint)Value(random));
-            case OpCodeOperandKind.imm32sex64:
-                return SetImmediate(ref instruction, operand, OpKind.Immediate32to64, (ulong)(int)Value(random));
-            case OpCodeOperandKind.imm64:
-                return SetImmediate(ref instruction, operand, OpKind.Immediate64, Value(random));
-            default:
-                return false;
-        }
-
-        instruction.SetOpKind(operand, OpKind.Register);
-        instruction.SetOpRegister(operand, register);
-        return true;
-    }
-
-    private static bool SetImmediate(ref Instruction instruction, int operand, OpKind kind, ulong value)
-    {
-        instruction.SetOpKind(operand, kind);
-        instruction.SetImmediate(operand, value);
-        return true;
-    }
-
-    private int NotStack(SplitMix random)
-    {
-        int register = (int)random.Below(_bits == 64 ? 15UL : 7);
-        return register >= 4 ? register + 1 : register;
+        instruction.MemoryDisplacement64 = _layout.Data + random.Below(GuestLayout.DataSize - 8);
+        instruction.MemoryDisplSize = _bits == 16 ? 2 : 4;
     }
 
     // Loads a register with a constant; 32 bits are enough for addresses and counts.
@@ -369,11 +215,4 @@ internal sealed class AtomMaker
     }
 
     private sealed record Special(AtomTraits Traits, int Modes, Func<AtomMaker, SplitMix, byte[]> Make);
-
-    private sealed class ListWriter : CodeWriter
-    {
-        public List<byte> Bytes { get; } = [];
-
-        public override void WriteByte(byte value) => Bytes.Add(value);
-    }
 }

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using VmFuzz.Machines;
 
 namespace VmFuzz.Testing;
 
@@ -39,4 +40,11 @@ public enum AtomTraits
 /// <summary>A piece of a random program that can stand anywhere and be left out: position-independent, one entry, one exit.</summary>
 /// <param name="Code">The bytes.</param>
 /// <param name="Traits">What it involves.</param>
-public sealed record GuestAtom(ImmutableArray<byte> Code, AtomTraits Traits);
+public sealed record GuestAtom(ImmutableArray<byte> Code, AtomTraits Traits)
+{
+    /// <summary>Makes an atom for code of a mode, whose data lie at <see cref="GuestLayout.Of"/>.</summary>
+    /// <param name="mode">The mode.</param>
+    /// <param name="seed">Same seed, same atom.</param>
+    /// <param name="allowed">What it may involve.</param>
+    public static GuestAtom Make(FlatMode mode, ulong seed, AtomTraits allowed) => AtomMaker.Of(mode).Make(seed, allowed);
+}

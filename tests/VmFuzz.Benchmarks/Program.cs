@@ -1,5 +1,6 @@
 using System.Globalization;
 using VmFuzz.Benchmarks;
+using VmFuzz.Benchmarks.Peers;
 using VmFuzz.Coverage;
 using VmFuzz.Cpu;
 using VmFuzz.Fuzzing;
@@ -7,6 +8,15 @@ using VmFuzz.Machines;
 
 // dotnet run -c Release --project tests/VmFuzz.Benchmarks [-- ROUNDS [PART OF A NAME]...]
 // dotnet run -c Release --project tests/VmFuzz.Benchmarks -- drivers [SECONDS [TARGET]...]
+// dotnet run -c Release --project tests/VmFuzz.Benchmarks -- peers [REPEATS [MILLION INSTRUCTIONS]]
+if (args is ["peers", ..])
+{
+    PeerRace.Run(Number(1, 3), Number(2, 50));
+    return;
+
+    int Number(int index, int otherwise) => args.Length > index ? int.Parse(args[index], CultureInfo.InvariantCulture) : otherwise;
+}
+
 if (args is ["drivers", ..])
 {
     int seconds = args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 20;
@@ -43,6 +53,7 @@ Case[] cases =
     new Case("kvm reset + 8 CPUID exits + HLT", "case", Prepared(static () => Resets.Cases()), 10_000),
     new Case("guest code, one program", "program of 100", Prepared(static () => GuestPrograms.Create(changing: false)), 20_000),
     new Case("guest code, new bytes each", "program of 100", Prepared(static () => GuestPrograms.Create(changing: true)), 20_000),
+    new Case("block of six, decoded", "block", Prepared(static () => Blocks.Create()), 4000),
     new Case(Loop, "instruction", () => RunLoop(Accelerator.Bare)),
     new Case("the same, its edges counted", "instruction", () => RunLoop(Accelerator.Bare, edges: new GuestEdgeMap()), Base: Loop),
     new Case("tier 0 under kvm", "instruction", () => RunLoop(Accelerator.Kvm)),

@@ -126,6 +126,13 @@ internal unsafe struct Address64 : IAddress
     }
 }
 
+/// <summary>64-bit address without segment base and index.</summary>
+internal unsafe struct Address64Base : IAddress
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong Linear(CpuState* s, Op* op, int bytes) => *(ulong*)((byte*)s + op->Base) + (ulong)(long)op->Displacement;
+}
+
 /// <summary>64-bit address in FS or GS.</summary>
 internal unsafe struct Address64Segment : IAddress
 {

@@ -17,6 +17,7 @@ internal static unsafe partial class Forms<TThread>
     {
         None,
         A64,
+        A64Base,
         A64Segment,
         A32Flat,
         Segmented32,
@@ -75,9 +76,16 @@ internal static unsafe partial class Forms<TThread>
             case Mnemonic.Sal:
             case Mnemonic.Shr:
             case Mnemonic.Sar:
+            case Mnemonic.Rol:
+            case Mnemonic.Ror:
                 return !instruction.HasLockPrefix && instruction.Op0Kind == OpKind.Register && Processor.IsGpr(instruction.Op0Register)
                     && (instruction.Op1Kind != OpKind.Register || Processor.IsGpr(instruction.Op1Register)) && instruction.Op1Kind != OpKind.Memory;
+            case Mnemonic.Neg:
+            case Mnemonic.Not:
+                return instruction.Op0Kind == OpKind.Register;
             case Mnemonic.Lea:
+            case Mnemonic.Cdq:
+            case Mnemonic.Cqo:
                 return true;
             default:
                 return false;
@@ -123,7 +131,22 @@ internal static unsafe partial class Forms<TThread>
             case Mnemonic.Sal:
             case Mnemonic.Shr:
             case Mnemonic.Sar:
+            case Mnemonic.Rol:
+            case Mnemonic.Ror:
                 return SelectShift(instruction, needFlags, op);
+            case Mnemonic.Neg:
+            case Mnemonic.Not:
+                return SelectInvert(instruction, op);
+            case Mnemonic.Imul:
+                return SelectImul(instruction, op);
+            case Mnemonic.Mul:
+            case Mnemonic.Div:
+            case Mnemonic.Idiv:
+                return SelectWideMultiplyDivide(instruction, op);
+            case Mnemonic.Cdq:
+                return &SignOfAccumulator<TThread, uint>.IntoRdx;
+            case Mnemonic.Cqo:
+                return &SignOfAccumulator<TThread, ulong>.IntoRdx;
             case Mnemonic.Push:
                 return SelectPush(instruction, mode, op);
             case Mnemonic.Pop:
@@ -208,6 +231,7 @@ internal static unsafe partial class Forms<TThread>
         return address switch
         {
             AddressForm.A64 => MoveMemoryForm<T, Address64>(form),
+            AddressForm.A64Base => MoveMemoryForm<T, Address64Base>(form),
             AddressForm.A64Segment => MoveMemoryForm<T, Address64Segment>(form),
             AddressForm.A32Flat => MoveMemoryForm<T, Address32Flat>(form),
             AddressForm.Segmented32 => MoveMemoryForm<T, AddressSegmented<uint>>(form),
@@ -290,6 +314,7 @@ internal static unsafe partial class Forms<TThread>
         return address switch
         {
             AddressForm.A64 => AluMemoryForm<TAlu, T, Address64>(form),
+            AddressForm.A64Base => AluMemoryForm<TAlu, T, Address64Base>(form),
             AddressForm.A64Segment => AluMemoryForm<TAlu, T, Address64Segment>(form),
             AddressForm.A32Flat => AluMemoryForm<TAlu, T, Address32Flat>(form),
             AddressForm.Segmented32 => AluMemoryForm<TAlu, T, AddressSegmented<uint>>(form),
@@ -343,6 +368,7 @@ internal static unsafe partial class Forms<TThread>
         return SelectAddress(instruction, mode, op) switch
         {
             AddressForm.A64 => &ExtendMemory<TThread, TFrom, TTo, TSigned, Address64>.RegMem,
+            AddressForm.A64Base => &ExtendMemory<TThread, TFrom, TTo, TSigned, Address64Base>.RegMem,
             AddressForm.A32Flat => &ExtendMemory<TThread, TFrom, TTo, TSigned, Address32Flat>.RegMem,
             AddressForm.Segmented16 => &ExtendMemory<TThread, TFrom, TTo, TSigned, AddressSegmented<ushort>>.RegMem,
             AddressForm.Segmented32 => &ExtendMemory<TThread, TFrom, TTo, TSigned, AddressSegmented<uint>>.RegMem,
@@ -405,12 +431,6 @@ internal static unsafe partial class Forms<TThread>
 
         op->R0 = (byte)Processor.GprOffset(instruction.Op0Register);
         op->Immediate = count;
-        if (needFlags && count != 1)
-        {
-            // OF is undefined then; the reference form states what it is.
-            return null;
-        }
-
         return needFlags ? ShiftOf<Yes>(instruction.Mnemonic, size) : ShiftOf<No>(instruction.Mnemonic, size);
     }
 
@@ -434,7 +454,67 @@ internal static unsafe partial class Forms<TThread>
         {
             Mnemonic.Shr => &Shift<TThread, T, TFlags>.Right,
             Mnemonic.Sar => &Shift<TThread, T, TFlags>.RightSigned,
+            Mnemonic.Rol => &Rotate<TThread, T, TFlags>.Left,
+            Mnemonic.Ror => &Rotate<TThread, T, TFlags>.Right,
             _ => &Shift<TThread, T, TFlags>.Left,
+        };
+    }
+
+    private static delegate* managed<CpuState*, Op*, Op*> SelectInvert(in Instruction instruction, Op* op)
+    {
+        if (instruction.Op0Kind != OpKind.Register)
+        {
+            return null;
+        }
+
+        op->R0 = (byte)Processor.GprOffset(instruction.Op0Register);
+        bool negate = instruction.Mnemonic == Mnemonic.Neg;
+        return Processor.OperandSize(instruction, 0) switch
+        {
+            1 => negate ? &Invert<TThread, byte>.Neg : &Invert<TThread, byte>.Not,
+            2 => negate ? &Invert<TThread, ushort>.Neg : &Invert<TThread, ushort>.Not,
+            4 => negate ? &Invert<TThread, uint>.Neg : &Invert<TThread, uint>.Not,
+            _ => negate ? &Invert<TThread, ulong>.Neg : &Invert<TThread, ulong>.Not,
+        };
+    }
+
+    // Two registers, or two and an immediate, of 32 or 64 bits.
+    private static delegate* managed<CpuState*, Op*, Op*> SelectImul(in Instruction instruction, Op* op)
+    {
+        int size = Processor.OperandSize(instruction, 0);
+        if (instruction.OpCount < 2 || instruction.Op1Kind != OpKind.Register || size < 4)
+        {
+            return null;
+        }
+
+        op->R0 = (byte)Processor.GprOffset(instruction.Op0Register);
+        op->R1 = (byte)Processor.GprOffset(instruction.Op1Register);
+        if (instruction.OpCount == 2)
+        {
+            return size == 4 ? &MultiplyDivide<TThread, uint>.RegReg : &MultiplyDivide<TThread, ulong>.RegReg;
+        }
+
+        op->Immediate = (long)instruction.GetImmediate(2);
+        return size == 4 ? &MultiplyDivide<TThread, uint>.RegRegImm : &MultiplyDivide<TThread, ulong>.RegRegImm;
+    }
+
+    private static delegate* managed<CpuState*, Op*, Op*> SelectWideMultiplyDivide(in Instruction instruction, Op* op)
+    {
+        int size = Processor.OperandSize(instruction, 0);
+        if (instruction.Op0Kind != OpKind.Register || size < 4)
+        {
+            return null;
+        }
+
+        op->R0 = (byte)Processor.GprOffset(instruction.Op0Register);
+        return (instruction.Mnemonic, size) switch
+        {
+            (Mnemonic.Mul, 4) => &MultiplyDivide<TThread, uint>.Unsigned,
+            (Mnemonic.Mul, _) => &MultiplyDivide<TThread, ulong>.Unsigned,
+            (Mnemonic.Div, 4) => &MultiplyDivide<TThread, uint>.Divide,
+            (Mnemonic.Div, _) => &MultiplyDivide<TThread, ulong>.Divide,
+            (_, 4) => &MultiplyDivide<TThread, uint>.DivideSigned,
+            _ => &MultiplyDivide<TThread, ulong>.DivideSigned,
         };
     }
 
@@ -554,7 +634,40 @@ internal static unsafe partial class Forms<TThread>
             return stack == 8 ? &Stack<TThread, ulong>.Return : &Stack<TThread, uint>.Return;
         }
 
-        return null;
+        bool call = instruction.Mnemonic == Mnemonic.Call;
+        if ((!call && instruction.Mnemonic != Mnemonic.Jmp) || instruction.IsJmpFarIndirect || instruction.IsCallFarIndirect
+            || stack == 0 || Processor.OperandSize(instruction, 0) != stack)
+        {
+            return null;
+        }
+
+        op->Immediate = (long)instruction.NextIP;
+        return SelectIndirect(instruction, mode, stack, call, op);
+    }
+
+    // Targets in registers, or in memory without a segment's base.
+    private static delegate* managed<CpuState*, Op*, Op*> SelectIndirect(in Instruction instruction, ulong mode, int width, bool call, Op* op)
+    {
+        if (instruction.Op0Kind == OpKind.Register)
+        {
+            op->R0 = (byte)Processor.GprOffset(instruction.Op0Register);
+            return width == 8
+                ? call ? &Stack<TThread, ulong>.CallReg : &Branch<TThread>.JumpReg<ulong>
+                : call ? &Stack<TThread, uint>.CallReg : &Branch<TThread>.JumpReg<uint>;
+        }
+
+        if (instruction.Op0Kind != OpKind.Memory)
+        {
+            return null;
+        }
+
+        return SelectAddress(instruction, mode, op) switch
+        {
+            AddressForm.A64 => call ? &Stack<TThread, ulong>.CallMem<Address64> : &Branch<TThread>.JumpMem<ulong, Address64>,
+            AddressForm.A64Base => call ? &Stack<TThread, ulong>.CallMem<Address64Base> : &Branch<TThread>.JumpMem<ulong, Address64Base>,
+            AddressForm.A32Flat => call ? &Stack<TThread, uint>.CallMem<Address32Flat> : &Branch<TThread>.JumpMem<uint, Address32Flat>,
+            _ => null,
+        };
     }
 
     // The target needs no check when it is reached: within the limit, canonical, of the code's own width.
@@ -585,7 +698,9 @@ internal static unsafe partial class Forms<TThread>
         bool based = segment is SegmentRegister.Fs or SegmentRegister.Gs;
         if ((mode & BlockMode.Code64) != 0)
         {
-            return mask != ulong.MaxValue ? AddressForm.None : based ? AddressForm.A64Segment : AddressForm.A64;
+            return mask != ulong.MaxValue ? AddressForm.None
+                : based ? AddressForm.A64Segment
+                : instruction.MemoryIndex == Register.None ? AddressForm.A64Base : AddressForm.A64;
         }
 
         if (segment == SegmentRegister.Cs)

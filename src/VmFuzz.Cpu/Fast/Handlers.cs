@@ -262,17 +262,32 @@ internal static unsafe class IncDec<TThread, T, TDown>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static Op* Reg(CpuState* s, Op* op)
     {
+        Count(s, op);
+        return TThread.Go(s, op + 1);
+    }
+
+    /// <summary>Does it, flags included.</summary>
+    /// <returns>The result, sign-extended.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static long Count(CpuState* s, Op* op)
+    {
         byte* target = (byte*)s + op->R0;
-        ulong carry = LazyFlags.Carry(s) ? 1UL : 0;
+
+        // A row of them keeps the carry where it is.
+        if (s->Lazy is not (LazyKind.Inc or LazyKind.Dec))
+        {
+            s->LazyCarry = LazyFlags.Carry(s) ? 1UL : 0;
+        }
+
         ulong left = Wide.Load<T>(target);
         ulong result = TDown.Value ? left - 1 : left + 1;
+        long extended = Wide.Sign<T>(result);
         s->Lazy = TDown.Value ? LazyKind.Dec : LazyKind.Inc;
-        s->LazyCarry = carry;
-        s->LazyResult = Wide.Sign<T>(result);
+        s->LazyResult = extended;
         s->LazyLeft = Wide.Sign<T>(left);
         s->LazyRight = 1;
         Wide.StoreRegister<T>(target, result);
-        return TThread.Go(s, op + 1);
+        return extended;
     }
 
     /// <summary>Nobody reads the flags.</summary>
@@ -304,7 +319,7 @@ internal static unsafe class Shift<TThread, T, TFlags>
         {
             ulong carry = (left >> (Wide.Bits<T>() - count)) & 1;
             ulong sign = (ulong)Wide.Sign<T>(result) >> 63;
-            Set(s, result, carry, sign ^ carry);
+            GivenFlags.Set<T>(s, result, carry, sign ^ carry);
         }
 
         return TThread.Go(s, op + 1);
@@ -320,8 +335,9 @@ internal static unsafe class Shift<TThread, T, TFlags>
         Wide.StoreRegister<T>(target, result);
         if (TFlags.Value)
         {
-            // Chosen for a count of 1 only, where OF is the sign of the original.
-            Set(s, result, (left >> (count - 1)) & 1, (ulong)Wide.Sign<T>(left) >> 63);
+            // OF is the sign before the last step.
+            ulong step = left >> (count - 1);
+            GivenFlags.Set<T>(s, result, step & 1, (ulong)Wide.Sign<T>(step) >> 63);
         }
 
         return TThread.Go(s, op + 1);
@@ -337,23 +353,10 @@ internal static unsafe class Shift<TThread, T, TFlags>
         Wide.StoreRegister<T>(target, result);
         if (TFlags.Value)
         {
-            Set(s, result, (ulong)(left >> (count - 1)) & 1, 0);
+            GivenFlags.Set<T>(s, result, (ulong)(left >> (count - 1)) & 1, 0);
         }
 
         return TThread.Go(s, op + 1);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Set(CpuState* s, ulong result, ulong carry, ulong overflow)
-    {
-        long extended = Wide.Sign<T>(result);
-        ulong flags = s->Flags & ~RFlags.Arithmetic;
-        flags |= carry | (overflow << 11);
-        flags |= extended == 0 ? RFlags.Zf : 0;
-        flags |= extended < 0 ? RFlags.Sf : 0;
-        flags |= (System.Numerics.BitOperations.PopCount((byte)result) & 1) == 0 ? RFlags.Pf : 0;
-        s->Flags = flags;
-        s->Lazy = LazyKind.Explicit;
     }
 }
 
@@ -409,7 +412,7 @@ internal static unsafe class Stack<TThread, T>
             return Ops<TThread>.RunReference(s, op);
         }
 
-        return TThread.Go(s, op + 3);
+        return Branch<TThread>.Follow(s, op + 3);
     }
 
     /// <summary>RET without immediate.</summary>
@@ -431,8 +434,27 @@ internal static unsafe class Stack<TThread, T>
         }
 
         s->Gpr[(int)Gpr.Rsp] = Wide.Cut<T>(top + (ulong)sizeof(T));
-        s->Gpr[CpuState.RipSlot] = target;
-        return TThread.Go(s, next);
+        return Branch<TThread>.Enter(s, next, target);
+    }
+
+    /// <summary>CALL of an address in a register.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static Op* CallReg(CpuState* s, Op* op) => CallTo(s, op, Wide.Load<T>((byte*)s + op->R0));
+
+    /// <summary>CALL of an address in memory.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static Op* CallMem<TAddress>(CpuState* s, Op* op)
+        where TAddress : struct, IAddress
+    {
+        byte* at = Tlb.Read(s, TAddress.Linear(s, op, sizeof(T)), sizeof(T));
+        return at == null ? Ops<TThread>.RunReference(s, op) : CallTo(s, op, Wide.Load<T>(at));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Op* CallTo(CpuState* s, Op* op, ulong target)
+    {
+        Op* next = Branches.Find(s, target);
+        return next == null || !Push(s, (ulong)op->Immediate) ? Ops<TThread>.RunReference(s, op) : Branch<TThread>.Enter(s, next, target);
     }
 
     // False: the slow path must do it, and nothing has changed.
@@ -470,19 +492,67 @@ internal static unsafe class Branch<TThread>
     /// <summary>Jcc: the fall-through link follows, then the taken link.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static Op* Conditional(CpuState* s, Op* op) =>
-        TThread.Go(s, Conditions.Holds(s, op->R0) ? op + 3 : op + 1);
+        Follow(s, Conditions.Holds(s, op->R0) ? op + 3 : op + 1);
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static Op* Equal(CpuState* s, Op* op) =>
-        TThread.Go(s, LazyFlags.Zero(s) ? op + 3 : op + 1);
+        Follow(s, LazyFlags.Zero(s) ? op + 3 : op + 1);
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static Op* NotEqual(CpuState* s, Op* op) =>
-        TThread.Go(s, LazyFlags.Zero(s) ? op + 1 : op + 3);
+        Follow(s, LazyFlags.Zero(s) ? op + 1 : op + 3);
 
     /// <summary>JMP with a relative target: the taken link is the second.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static Op* Jump(CpuState* s, Op* op) => TThread.Go(s, op + 3);
+    public static Op* Jump(CpuState* s, Op* op) => Follow(s, op + 3);
+
+    /// <summary>JMP to an address in a register.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static Op* JumpReg<T>(CpuState* s, Op* op)
+        where T : unmanaged => JumpTo(s, op, Wide.Load<T>((byte*)s + op->R0));
+
+    /// <summary>JMP to an address in memory.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static Op* JumpMem<T, TAddress>(CpuState* s, Op* op)
+        where T : unmanaged
+        where TAddress : struct, IAddress
+    {
+        byte* at = Tlb.Read(s, TAddress.Linear(s, op, sizeof(T)), sizeof(T));
+        return at == null ? Ops<TThread>.RunReference(s, op) : JumpTo(s, op, Wide.Load<T>(at));
+    }
+
+    /// <summary>Goes through a link. The usual kind, into the same page and valid, is done here; the link's own op does the others.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Op* Follow(CpuState* s, Op* link) => (uint)link->Displacement == (uint)s->CodeGeneration && link->R0 != 0
+        ? Enter(s, (Op*)link->Immediate, (ulong)link[1].Immediate)
+        : TThread.Go(s, link);
+
+    /// <summary>Starts a block; what a plain head does is done here.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Op* Enter(CpuState* s, Op* head, ulong rip)
+    {
+        s->Gpr[CpuState.RipSlot] = rip;
+        if (head->R1 == 0)
+        {
+            return TThread.Go(s, head);
+        }
+
+        long left = s->Budget - head->Immediate;
+        if (left < 0)
+        {
+            return null;
+        }
+
+        s->Budget = left;
+        return TThread.Go(s, head + 1);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Op* JumpTo(CpuState* s, Op* op, ulong target)
+    {
+        Op* next = Branches.Find(s, target);
+        return next == null ? Ops<TThread>.RunReference(s, op) : Enter(s, next, target);
+    }
 }
 
 internal static unsafe class Select<TThread, T>

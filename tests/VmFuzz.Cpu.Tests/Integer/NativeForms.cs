@@ -90,38 +90,8 @@ internal static class NativeForms
     }
 
     /// <summary>The tight mask of what the SDM defines for this case; the row's mask holds for any operands.</summary>
-    public static ulong DefinedFlags(in Instruction ins, ulong rcx, ulong undefined, out bool resultDefined)
-    {
-        resultDefined = !(ins.Mnemonic == Mnemonic.Bswap && Processor.OperandSize(ins, 0) == 2);
-        ulong all = RFlags.Arithmetic | RFlags.Df;
-        bool rotate = ins.Mnemonic is Mnemonic.Rol or Mnemonic.Ror or Mnemonic.Rcl or Mnemonic.Rcr;
-        bool shift = ins.Mnemonic is Mnemonic.Shl or Mnemonic.Sal or Mnemonic.Shr or Mnemonic.Sar or Mnemonic.Shld or Mnemonic.Shrd;
-        if (!rotate && !shift)
-        {
-            return all & ~undefined;
-        }
-
-        int size = Processor.OperandSize(ins, 0);
-        int last = ins.OpCount - 1;
-        int count = (int)(ins.GetOpKind(last) == OpKind.Register ? rcx : ins.GetImmediate(last)) & (size == 8 ? 63 : 31);
-        if (count == 0)
-        {
-            return all;
-        }
-
-        ulong mask = all & ~(shift ? RFlags.Af : 0) & ~(count == 1 ? 0 : RFlags.Of);
-        if (count >= size * 8 && ins.Mnemonic is Mnemonic.Shl or Mnemonic.Sal or Mnemonic.Shr)
-        {
-            mask &= ~RFlags.Cf;
-        }
-
-        if (ins.Mnemonic is Mnemonic.Shld or Mnemonic.Shrd && count > size * 8)
-        {
-            resultDefined = false;
-        }
-
-        return mask;
-    }
+    public static ulong DefinedFlags(in Instruction ins, ulong rcx, ulong undefined, out bool resultDefined) =>
+        (RFlags.Arithmetic | RFlags.Df) & ~DefinedResults.UndefinedFlags(ins, undefined, rcx, out resultDefined);
 
     /// <summary>Whether the SDM has this case end in #DE.</summary>
     public static bool DivideError(TestProcessor machine, in Instruction ins)
