@@ -6,7 +6,7 @@ namespace VmFuzz.Machines;
 /// <summary>A PC as firmware expects it: ROM at the top of 4 GiB and below 1 MiB, and the devices of a 440FX board.</summary>
 public sealed class PcMachine : Machine
 {
-    private const ulong LegacyRom = 128 << 10;
+    private const int LegacyRom = 128 << 10;
 
     private readonly Pic8259Pair _pic = new();
     private readonly PicLines _lines;
@@ -66,15 +66,6 @@ public sealed class PcMachine : Machine
         }
     }
 
-    /// <inheritdoc/>
-    public override void DebugByte(ushort port, byte value)
-    {
-        if (port == DebugPorts.OutputPort)
-        {
-            Write(value);
-        }
-    }
-
     internal static string? ValidateImages(MachineOptions options)
     {
         if (options.Image(MachineImage.BiosRole) is not { } bios)
@@ -95,23 +86,9 @@ public sealed class PcMachine : Machine
 
     private void MapMemory(MachineOptions options)
     {
-        // A pc that loads a kernel has no firmware: memory lies in its place below 1 MiB.
-        ReadOnlySpan<byte> rom = options.Image(MachineImage.BiosRole) is { } bios ? bios.Bytes.Span : [];
-        ulong size = (ulong)rom.Length;
         ulong low = LowMemory(options);
-        ulong legacy = Math.Min(size, LegacyRom);
-        int romPage = size == 0 ? 0 : Memory.AddSlot(new Gpa(HighMemory - size), size, readOnly: true);
         Memory.AddSlot(new Gpa(0), 0xA0000);
-        if (legacy < 256 << 10)
-        {
-            Memory.AddSlot(new Gpa(0xC0000), (1 << 20) - 0xC0000 - legacy);
-        }
-
-        if (size != 0)
-        {
-            Memory.AddAlias(new Gpa((1 << 20) - legacy), legacy, romPage + (int)((size - legacy) >> 12), readOnly: true);
-        }
-
+        Memory.AddSlot(new Gpa(0xC0000), (1 << 20) - 0xC0000);
         if (low > 1 << 20)
         {
             Memory.AddSlot(new Gpa(1 << 20), low - (1 << 20));
@@ -122,7 +99,19 @@ public sealed class PcMachine : Machine
             Memory.AddSlot(new Gpa(HighMemory), options.Memory - low);
         }
 
+        if (options.Image(MachineImage.BiosRole) is not { } bios)
+        {
+            return;
+        }
+
+        // DEVIATION: below 1 MiB lies a copy of the ROM that can be written to from the start. A 440FX board drops writes until
+        // firmware sets its programmable attribute registers, which all firmware does before it writes.
+        ReadOnlySpan<byte> rom = bios.Bytes.Span;
+        ulong size = (ulong)rom.Length;
+        int legacy = Math.Min(rom.Length, LegacyRom);
+        Memory.AddSlot(new Gpa(HighMemory - size), size, readOnly: true);
         Memory.TryLoad(new Gpa(HighMemory - size), rom);
+        Memory.TryLoad(new Gpa((1 << 20) - (ulong)legacy), rom[^legacy..]);
     }
 
     private void LoadKernel(MachineOptions options)
