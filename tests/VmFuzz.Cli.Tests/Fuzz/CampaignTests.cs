@@ -105,7 +105,7 @@ public class CampaignTests : SupervisorFixture
     [Fact]
     public void Fuzz_CtrlC_EndsWithASummary()
     {
-        Assert.SkipUnless(File.Exists("/bin/kill"), "needs kill");
+        NeedsInterrupts();
         using Process process = Start("fuzz", "--jobs", "1", "--out", At("out"), "--no-coverage");
         AwaitExecutions(process);
         Signal("-INT", process.Id);
@@ -156,20 +156,6 @@ public class CampaignTests : SupervisorFixture
 
         // Caches of the model make what a few inputs reach depend on what ran before.
         Assert.InRange(Run("corpus", "merge", At("out"), "--out", At("small"), "--json").Json.GetProperty("kept").GetInt32(), 0, 20);
-    }
-
-    private static void AwaitExecutions(Process process)
-    {
-        while (process.StandardError.ReadLine() is { } line)
-        {
-            if (line.Contains("executions ", StringComparison.Ordinal) && !line.Contains("executions 0 ", StringComparison.Ordinal))
-            {
-                break;
-            }
-        }
-
-        // A full pipe would stop it.
-        new Thread(() => process.StandardError.ReadToEnd()) { IsBackground = true }.Start();
     }
 
     private static void Signal(string signal, int process)

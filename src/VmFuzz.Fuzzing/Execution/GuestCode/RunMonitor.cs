@@ -21,7 +21,6 @@ internal sealed class RunMonitor : IMachineObserver
     private ulong _failuresBefore;
     private int _passes;
     private bool _int1;
-    private uint _lastReason;
     private ulong _consoleHash;
 
     public RunMonitor(Machine machine, FuzzSource source, FeatureMap features)
@@ -55,6 +54,9 @@ internal sealed class RunMonitor : IMachineObserver
     /// <summary>A fault came in the place of the trap of INT1.</summary>
     public bool TrapOfInt1Faulted { get; private set; }
 
+    /// <summary>The hypervisor may have completed an access to a port or a device that data or I/O breakpoints watch.</summary>
+    public bool EmulatedUnderBreakpoints { get; private set; }
+
     /// <summary>The emulator met an instruction that it does not know.</summary>
     public bool EmulationFailed => Failures != _failuresBefore;
 
@@ -77,7 +79,6 @@ internal sealed class RunMonitor : IMachineObserver
     {
         _failuresBefore = Failures;
         _passes = 0;
-        _lastReason = 0;
         _consoleHash = 0;
         Exits = 0;
         Reasons = 0;
@@ -86,6 +87,7 @@ internal sealed class RunMonitor : IMachineObserver
         NmiBehindSti = false;
         NmiBehindInterrupt = false;
         TrapOfInt1Faulted = false;
+        EmulatedUnderBreakpoints = false;
         _int1 = false;
         TooManyPasses = false;
         InjectedAt = ulong.MaxValue;
@@ -101,6 +103,7 @@ internal sealed class RunMonitor : IMachineObserver
         NmiBehindSti = other.NmiBehindSti;
         NmiBehindInterrupt = other.NmiBehindInterrupt;
         TrapOfInt1Faulted = other.TrapOfInt1Faulted;
+        EmulatedUnderBreakpoints = other.EmulatedUnderBreakpoints;
         Reasons = other.Reasons;
     }
 
@@ -109,7 +112,7 @@ internal sealed class RunMonitor : IMachineObserver
 
     public void OnDelivered(in GuestEvent delivered, ulong returnRip)
     {
-        Feature(2, delivered.Information & 0xFFF, (uint)_machine.Processor.Cpl);
+        Feature(2, (uint)QualificationClass.OfEvent(delivered.Information), (uint)_machine.Processor.Cpl);
         TrapOfInt1Faulted |= _int1 && delivered.Vector != Vector.Db;
         _int1 = false;
         CountPass(); // A handler that faults at its first instruction goes round without an exit.
@@ -134,15 +137,15 @@ internal sealed class RunMonitor : IMachineObserver
         Exits++;
         uint reason = exit.Reason & 0xFFFF;
         Reasons |= reason < 64 ? 1UL << (int)reason : 0;
-        Feature(3, (_lastReason << 8) | reason, (uint)QualificationClass.Of(exit, vcpu));
         if (exit.IdtVectoringInfo.Valid)
         {
-            Feature(4, reason, exit.IdtVectoringInfo.Value & 0xFFF);
+            Feature(4, reason, (uint)QualificationClass.OfEvent(exit.IdtVectoringInfo.Value));
         }
 
         TrapOfInt1Faulted |= _int1 && exit.Basic == ExitReason.TripleFault;
+        EmulatedUnderBreakpoints |= exit.Basic is ExitReason.IoInstruction or ExitReason.EptMisconfiguration or ExitReason.EptViolation
+            && WatchesData(vcpu.Vmx.Dr7);
         _int1 |= exit.InterruptionInfo is { Valid: true, Type: InterruptionType.PrivilegedSoftwareException };
-        _lastReason = reason;
         AtExit?.Invoke(vcpu);
     }
 
@@ -169,6 +172,20 @@ internal sealed class RunMonitor : IMachineObserver
     }
 
     public void OnEnd(in MachineStop stop) => Feature(9, (uint)stop.Kind, TooManyPasses ? 1U : 0);
+
+    // An enabled breakpoint that is not for execution.
+    private static bool WatchesData(ulong dr7)
+    {
+        for (int i = 0; i < 4; i++)
+        {
+            if (((dr7 >> (i * 2)) & 3) != 0 && ((dr7 >> (16 + (i * 4))) & 3) != 0)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
 
     private void Feature(uint kind, uint first, uint second) => _features.Add(((ulong)kind << 52) ^ ((ulong)first << 28) ^ second);
 
