@@ -111,12 +111,21 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     /// <summary>The interrupt controller that devices drive.</summary>
     public abstract IInterruptController InterruptController { get; }
 
+    /// <summary>Where a board's memory goes on that does not fit below its devices.</summary>
+    private protected const ulong HighMemory = 1UL << 32;
+
+    /// <summary>Bytes of a board's memory that lie below its devices: at most 3 GiB.</summary>
+    private protected static ulong LowMemory(MachineOptions options) => Math.Min(options.Memory, 0xC000_0000);
+
     /// <summary>Makes a machine from valid options.</summary>
     public static Machine Create(MachineOptions options, IInputSource inputs, MachineVariants? variants = null)
     {
-        Machine machine = options.Kind == MachineKind.Pc
-            ? new PcMachine(options, inputs, variants)
-            : new FlatMachine(options, inputs, variants);
+        Machine machine = options.Kind switch
+        {
+            MachineKind.Pc => new PcMachine(options, inputs, variants),
+            MachineKind.Microvm => new MicrovmMachine(options, inputs, variants),
+            _ => new FlatMachine(options, inputs, variants),
+        };
         machine.RegisterEventTargets();
         machine.Variants.Prepare?.Invoke(machine);
         machine.Memory.Commit();
@@ -228,6 +237,14 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         if (Options.MaxInstructions != 0 && retired >= Options.MaxInstructions)
         {
             RequestStop(new MachineStop(MachineStopKind.MaxInstructions, LimitText()));
+            return false;
+        }
+
+        if (Processor.DeliveriesInPlace >= Processor.DeliveryLimit)
+        {
+            RequestStop(new MachineStop(
+                MachineStopKind.EventStorm,
+                $"{Processor.DeliveriesInPlace} events were delivered and no instruction retired, at RIP 0x{Processor.Rip:x}: the handler's first instruction faults again; see which with --log int"));
             return false;
         }
 

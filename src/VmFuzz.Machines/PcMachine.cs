@@ -6,11 +6,10 @@ namespace VmFuzz.Machines;
 /// <summary>A PC as firmware expects it: ROM at the top of 4 GiB and below 1 MiB, and the devices of a 440FX board.</summary>
 public sealed class PcMachine : Machine
 {
-    private const ulong HighMemory = 1UL << 32;
-    private const ulong LowLimit = 0xC000_0000;
-    private const ulong LegacyRom = 128 << 10;
+    private const int LegacyRom = 128 << 10;
 
     private readonly Pic8259Pair _pic = new();
+    private readonly PicLines _lines;
     private readonly Serial16550 _serial;
     private readonly KeyboardController _keyboard;
 
@@ -18,11 +17,11 @@ public sealed class PcMachine : Machine
         : base(options, inputs, variants)
     {
         MapMemory(options);
-        var lines = new PicLines(_pic, Processor.Look);
-        _serial = new Serial16550(this, new InterruptLine(lines, 4));
-        var pit = new Pit8254(Clock, Clock.Events, new InterruptLine(lines, 0));
-        var rtc = new Rtc(Clock, Clock.Events, new InterruptLine(lines, 8), options.RtcBase);
-        _keyboard = new KeyboardController(this, new InterruptLine(lines, 1));
+        _lines = new PicLines(_pic, Processor.Look);
+        _serial = new Serial16550(this, new InterruptLine(_lines, 4));
+        var pit = new Pit8254(Clock, Clock.Events, new InterruptLine(_lines, 0));
+        var rtc = new Rtc(Clock, Clock.Events, new InterruptLine(_lines, 8), options.RtcBase);
+        _keyboard = new KeyboardController(this, new InterruptLine(_lines, 1));
         var reset = new ResetControl(this);
         var pci = new PciHost();
         var debug = new DebugPorts(this);
@@ -40,9 +39,10 @@ public sealed class PcMachine : Machine
         timer.Attach(Bus);
         apic.Attach(Bus);
         _pic.Attach(Bus);
-        ulong low = Math.Min(options.Memory, LowLimit);
+        ulong low = LowMemory(options);
         rtc.SetMemorySize(low, options.Memory - low);
         AddComponents(Processor.Door, Clock, Processor.Fields, _serial, pit, rtc, pci, _pic, _keyboard, debug, reset, firmware, timer, apic, Clock.Events);
+        LoadKernel(options);
         Start();
     }
 
@@ -55,10 +55,7 @@ public sealed class PcMachine : Machine
         switch (input.Kind)
         {
             case InputKind.Interrupt:
-                // A line that falls before the processor acknowledges: the controllers answer with their spurious vector.
-                _pic.SetLine(7, true);
-                _pic.SetLine(7, false);
-                Processor.Look();
+                _lines.Spurious();
                 break;
             case InputKind.ConsoleByte:
                 _serial.Receive((byte)input.Value);
@@ -69,20 +66,13 @@ public sealed class PcMachine : Machine
         }
     }
 
-    /// <inheritdoc/>
-    public override void DebugByte(ushort port, byte value)
-    {
-        if (port == DebugPorts.OutputPort)
-        {
-            Write(value);
-        }
-    }
-
     internal static string? ValidateImages(MachineOptions options)
     {
-        if (options.Image("bios") is not { } bios)
+        if (options.Image(MachineImage.BiosRole) is not { } bios)
         {
-            return "-machine pc needs firmware: -bios FILE";
+            return options.Image(MachineImage.KernelRole) is null
+                ? "-machine pc needs firmware or a kernel: -bios FILE or -kernel FILE"
+                : BootLoader.TryPlan(options, LowMemory(options), out _);
         }
 
         int length = bios.Bytes.Length;
@@ -96,18 +86,9 @@ public sealed class PcMachine : Machine
 
     private void MapMemory(MachineOptions options)
     {
-        ReadOnlySpan<byte> rom = options.Image("bios")!.Bytes.Span;
-        ulong size = (ulong)rom.Length;
-        ulong low = Math.Min(options.Memory, LowLimit);
-        ulong legacy = Math.Min(size, LegacyRom);
-        int romPage = Memory.AddSlot(new Gpa(HighMemory - size), size, readOnly: true);
+        ulong low = LowMemory(options);
         Memory.AddSlot(new Gpa(0), 0xA0000);
-        if (legacy < 256 << 10)
-        {
-            Memory.AddSlot(new Gpa(0xC0000), (1 << 20) - 0xC0000 - legacy);
-        }
-
-        Memory.AddAlias(new Gpa((1 << 20) - legacy), legacy, romPage + (int)((size - legacy) >> 12), readOnly: true);
+        Memory.AddSlot(new Gpa(0xC0000), (1 << 20) - 0xC0000);
         if (low > 1 << 20)
         {
             Memory.AddSlot(new Gpa(1 << 20), low - (1 << 20));
@@ -118,16 +99,26 @@ public sealed class PcMachine : Machine
             Memory.AddSlot(new Gpa(HighMemory), options.Memory - low);
         }
 
+        if (options.Image(MachineImage.BiosRole) is not { } bios)
+        {
+            return;
+        }
+
+        // DEVIATION: below 1 MiB lies a copy of the ROM that can be written to from the start. A 440FX board drops writes until
+        // firmware sets its programmable attribute registers, which all firmware does before it writes.
+        ReadOnlySpan<byte> rom = bios.Bytes.Span;
+        ulong size = (ulong)rom.Length;
+        int legacy = Math.Min(rom.Length, LegacyRom);
+        Memory.AddSlot(new Gpa(HighMemory - size), size, readOnly: true);
         Memory.TryLoad(new Gpa(HighMemory - size), rom);
+        Memory.TryLoad(new Gpa((1 << 20) - (ulong)legacy), rom[^legacy..]);
     }
 
-    /// <summary>Drives the controllers' inputs and lets the processor look.</summary>
-    private sealed class PicLines(Pic8259Pair pic, Action changed) : IInterruptSink
+    private void LoadKernel(MachineOptions options)
     {
-        public void SetLine(int line, bool level)
+        if (options.Image(MachineImage.BiosRole) is null && BootLoader.TryPlan(options, LowMemory(options), out BootPlan plan) is null)
         {
-            pic.SetLine(line, level);
-            changed();
+            plan.Apply(this);
         }
     }
 }

@@ -12,7 +12,6 @@ public class BadInputTests : CommandFixture
     [InlineData("-m", "99999999T", "is not a size")]
     [InlineData("-m", "64G", "cannot be had")]
     [InlineData("-machine", "q35", "there is no machine 'q35'")]
-    [InlineData("-machine", "microvm", "does not exist yet")]
     [InlineData("-machine", "flat,usb=on", "no property 'usb=on'")]
     [InlineData("-accel", "tcg", "there is no accelerator 'tcg'")]
     [InlineData("-cpu", "host", "there is no processor model 'host'")]
@@ -40,6 +39,15 @@ public class BadInputTests : CommandFixture
         Ran ran = Run([.. (string[])["run", .. machine, "-kernel", HelloFile, option, value]]);
         Refuses(ran, text);
     }
+
+    [Theory]
+    [InlineData("not a kernel", "-machine", "microvm")]
+    [InlineData("firmware or a kernel, not both", "-machine", "microvm", "-bios", "x.rom")]
+    [InlineData("--append goes with a kernel", "-machine", "flat", "-append", "quiet")]
+    [InlineData("--initrd goes with a kernel", "-machine", "flat", "-initrd", "x")]
+    [InlineData("there is no boot protocol", "-machine", "microvm", "--boot", "uefi")]
+    public void Kernel_ThatCannotBoot_SaysWhy(string says, params string[] options) =>
+        Refuses(Run([.. (string[])["run", "-kernel", HelloFile], .. options]), says);
 
     [Fact]
     public void Record_TextToWaitForTooLong_IsRefusedAndWritesNothing()
