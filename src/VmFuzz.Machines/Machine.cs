@@ -37,6 +37,12 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Options = options;
         Variants = variants ?? MachineVariants.None;
         CpuModels.TryParse(options.Cpu, out CpuModel model);
+        if (options.Kind == MachineKind.Flat)
+        {
+            // The interrupt latch has none of an APIC's registers.
+            model = CpuModels.With(model, CpuFeatures.None, CpuFeatures.X2Apic | CpuFeatures.TscDeadline);
+        }
+
         Memory = new GuestMemory();
         Clock = new VirtualClock();
         Bus = new IoBus(this);

@@ -1,5 +1,6 @@
 using VmFuzz.Arch;
 using VmFuzz.Devices;
+using VmFuzz.Devices.Apic;
 
 namespace VmFuzz.Machines;
 
@@ -13,12 +14,17 @@ public sealed class PcMachine : Machine
     private readonly Pic8259Pair _pic = new();
     private readonly Serial16550 _serial;
     private readonly KeyboardController _keyboard;
+    private readonly LocalApic _apic;
 
     internal PcMachine(MachineOptions options, IInputSource inputs, MachineVariants? variants)
         : base(options, inputs, variants)
     {
         MapMemory(options);
-        var lines = new PicLines(_pic, Processor.Look);
+        var interrupts = new ApicBus();
+        var ioApic = new IoApic(interrupts);
+        var lines = new IsaLines(_pic, ioApic);
+        _apic = new LocalApic(0, new ApicProcessor(this), interrupts, _pic, Clock, Clock.Events);
+        _pic.Output = new InterruptLine(_apic, 0);
         _serial = new Serial16550(this, new InterruptLine(lines, 4));
         var pit = new Pit8254(Clock, Clock.Events, new InterruptLine(lines, 0));
         var rtc = new Rtc(Clock, Clock.Events, new InterruptLine(lines, 8), options.RtcBase);
@@ -28,7 +34,6 @@ public sealed class PcMachine : Machine
         var debug = new DebugPorts(this);
         var firmware = new FwCfg(FwCfgTable.Empty.With(5, (ushort)1).With(3, options.Memory));
         var timer = new PmTimer(Clock);
-        var apic = new LocalApicStub();
         Bus.AddPorts(Serial16550.FirstPort, Serial16550.PortCount, _serial);
         Bus.AddPorts(Rtc.FirstPort, 2, rtc);
         pit.Attach(Bus);
@@ -38,16 +43,20 @@ public sealed class PcMachine : Machine
         debug.Attach(Bus);
         firmware.Attach(Bus);
         timer.Attach(Bus);
-        apic.Attach(Bus);
+        ioApic.Attach(Bus);
+        Bus.AddMovable(_apic);
         _pic.Attach(Bus);
         ulong low = Math.Min(options.Memory, LowLimit);
         rtc.SetMemorySize(low, options.Memory - low);
-        AddComponents(Processor.Door, Clock, Processor.Fields, _serial, pit, rtc, pci, _pic, _keyboard, debug, reset, firmware, timer, apic, Clock.Events);
+        AddComponents(Processor.Door, Clock, Processor.Fields, _serial, pit, rtc, pci, _pic, _keyboard, debug, reset, firmware, timer, ioApic, _apic, Clock.Events);
         Start();
     }
 
+    /// <summary>Receives what firmware writes to its debug port 0x402; for people, not part of the run.</summary>
+    public Action<byte>? FirmwareOutput { get; set; }
+
     /// <inheritdoc/>
-    public override IInterruptController InterruptController => _pic;
+    public override IInterruptController InterruptController => _apic;
 
     /// <inheritdoc/>
     public override void ApplyDeviceInput(in Input input)
@@ -58,7 +67,6 @@ public sealed class PcMachine : Machine
                 // A line that falls before the processor acknowledges: the controllers answer with their spurious vector.
                 _pic.SetLine(7, true);
                 _pic.SetLine(7, false);
-                Processor.Look();
                 break;
             case InputKind.ConsoleByte:
                 _serial.Receive((byte)input.Value);
@@ -75,6 +83,10 @@ public sealed class PcMachine : Machine
         if (port == DebugPorts.OutputPort)
         {
             Write(value);
+        }
+        else
+        {
+            FirmwareOutput?.Invoke(value);
         }
     }
 
@@ -119,15 +131,5 @@ public sealed class PcMachine : Machine
         }
 
         Memory.TryLoad(new Gpa(HighMemory - size), rom);
-    }
-
-    /// <summary>Drives the controllers' inputs and lets the processor look.</summary>
-    private sealed class PicLines(Pic8259Pair pic, Action changed) : IInterruptSink
-    {
-        public void SetLine(int line, bool level)
-        {
-            pic.SetLine(line, level);
-            changed();
-        }
     }
 }

@@ -5,6 +5,10 @@ namespace VmFuzz.Devices.Tests;
 
 public sealed class StateTests
 {
+    // Stand for a random register in the page behind these addresses.
+    private const int LocalApicPage = 0x1_0000;
+    private const int IoApicPage = 0x1_0001;
+
     public static TheoryData<string, int[]> Ports => new()
     {
         { nameof(Serial16550), [0x3F8, 0x3F9, 0x3FA, 0x3FB, 0x3FC, 0x3FD, 0x3FE, 0x3FF] },
@@ -17,6 +21,8 @@ public sealed class StateTests
         { nameof(ResetControl), [0x92, 0xCF9] },
         { nameof(FwCfg), [0x510, 0x511] },
         { nameof(PmTimer), [0x608, 0x60A] },
+        { nameof(Apic.LocalApic), [LocalApicPage] },
+        { nameof(Apic.IoApic), [LocalApicPage, IoApicPage] },
         { "all", [0x20, 0x21, 0x40, 0x43, 0x60, 0x61, 0x64, 0x70, 0x71, 0x92, 0xA0, 0xA1, 0x3F8, 0x3F9, 0x3FA, 0x3FC, 0x4D0, 0x510, 0x511, 0xCF8, 0xCFC] },
     };
 
@@ -26,6 +32,12 @@ public sealed class StateTests
         int port = ports[random.Below(ports.Length)];
         int size = random.Below(8) switch { 0 => 2, 1 => 4, _ => 1 };
         uint value = (uint)random.Next();
+        if (port > ushort.MaxValue && random.Below(24) < 18)
+        {
+            return MmioStep(m, random, port, value);
+        }
+
+        port &= ushort.MaxValue;
         switch (random.Below(24))
         {
             case < 9:
@@ -52,6 +64,45 @@ public sealed class StateTests
             default:
                 m.Advance(value & 0xFFFF);
                 return m.Events.NextDeadline;
+        }
+    }
+
+    private static ulong MmioStep(TestMachine m, SplitMix64 random, int page, uint value)
+    {
+        ulong address = page == IoApicPage
+            ? 0xFEC0_0000 + (ulong)(random.Below(5) * 0x10)
+            : 0xFEE0_0000 + (ulong)(random.Below(64) * 0x10);
+        switch (random.Below(12))
+        {
+            case < 4:
+                return m.Bus.ReadMmio(new Gpa(address), 4);
+            case 4:
+                m.Cpu.ApicBase ^= (value & 3) == 0 ? 0x800UL : 0;
+                m.Apic.ProcessorMsrWritten();
+                return 0;
+            case 5:
+                ulong apicBase = m.Cpu.ApicBase;
+                m.Cpu.ApicBase |= 0xC00;
+                ulong answer = m.Apic.TryReadApicMsr(0x800 + (value & 0x3F), out ulong read) ? read : ulong.MaxValue;
+                bool written = m.Apic.TryWriteApicMsr((value & 0x40) != 0 ? 0x6E0 : 0x800 + (value & 0x3F), (value >> 8) & 0x3FFF);
+                m.Cpu.ApicBase = apicBase;
+                m.Apic.ProcessorMsrWritten();
+                return answer + (written ? 1UL : 0);
+            case 6:
+                // Enabled, with the timer unmasked.
+                m.Bus.WriteMmio(new Gpa(0xFEE0_00F0), 4, 0x1FF);
+                m.Bus.WriteMmio(new Gpa(0xFEE0_0320), 4, value & 0x6_00FF);
+                return 0;
+            case 7:
+                m.Bus.WriteMmio(new Gpa(0xFEC0_0000), 4, 0x10 + (value & 0x3F));
+                m.Bus.WriteMmio(new Gpa(0xFEC0_0010), 4, value & 0xA7FF);
+                m.IoApic.SetLine((int)(value >> 27) % 24, (value & 1) != 0);
+                return 0;
+            case 8:
+                return m.Apic.InterruptPending ? m.Apic.Acknowledge() : 0x100UL;
+            default:
+                m.Bus.WriteMmio(new Gpa(address), 4, (value & 0x100) != 0 ? value & 0xFF : value);
+                return 0;
         }
     }
 
@@ -101,6 +152,8 @@ public sealed class StateTests
                 var second = new TestMachine(first.Clock.Now);
                 TestMachine.CopyFields(first.Pit, second.Pit);
                 TestMachine.CopyFields(first.Rtc, second.Rtc);
+                second.Cpu.ApicBase = first.Cpu.ApicBase;
+                TestMachine.CopyFields(first.Apic, second.Apic);
                 Assert.Equal(first.Events.NextDeadline, second.Events.NextDeadline);
                 Assert.Equal(first.Events.Count, second.Events.Count);
             }
@@ -147,6 +200,7 @@ public sealed class StateTests
             int size = 1 << random.Below(3);
             if (kind == 11)
             {
+                m.Bus.WriteMmio(new Gpa(0xFEC0_0000 + (word >> 8 & 0x50)), 1 + random.Below(8), word);
                 m.Bus.WriteMmio(new Gpa(0xFEE0_0000 + (word & 0xFFF)), 1 + random.Below(8), word);
                 m.Bus.ReadMmio(new Gpa(word), 1 + random.Below(8));
                 m.Advance(word >> random.Below(64) & 0xFFF_FFFF);

@@ -1,4 +1,5 @@
 using VmFuzz.Arch;
+using VmFuzz.Devices.Apic;
 
 namespace VmFuzz.Devices.Tests;
 
@@ -69,6 +70,22 @@ internal sealed class TestSink : IConsoleSink, IDebugSink, IMachineControl, IBus
     }
 }
 
+/// <summary>The processor of a local APIC: a settable base, a TSC that goes with the time, and what it was sent.</summary>
+internal sealed class TestApicProcessor(TestClock clock, TestSink sink) : IApicProcessor
+{
+    public ulong ApicBase { get; set; } = 0xFEE0_0900;
+
+    public ulong TscOffset { get; set; }
+
+    public ulong Tsc => clock.Now + TscOffset;
+
+    public int Looks { get; private set; }
+
+    public void InterruptChanged() => Looks++;
+
+    public void Signal(ApicDelivery delivery, byte vector) => sink.Log.Add($"signal {delivery} {vector:x2}");
+}
+
 /// <summary>Every device on one bus, as a PC has them.</summary>
 internal sealed class TestMachine
 {
@@ -86,7 +103,12 @@ internal sealed class TestMachine
         Reset = new ResetControl(Sink);
         PmTimer = new PmTimer(Clock);
         FwCfg = new FwCfg(FwCfgTable.Empty.With(5, (ushort)1).With(3, 0x800_0000UL).WithFile("etc/a", [1, 2, 3]));
-        Apic = new LocalApicStub();
+        var interrupts = new ApicBus();
+        Cpu = new TestApicProcessor(Clock, Sink);
+        IoApic = new IoApic(interrupts);
+        Apic = new LocalApic(0, Cpu, interrupts, Pic, Clock, Events);
+        Pic.Output = new InterruptLine(Apic, 0);
+        Events.Register(Apic);
         Events.Register(Pit);
         Events.Register(Rtc);
         Bus.AddPorts(Serial16550.FirstPort, Serial16550.PortCount, Serial);
@@ -99,8 +121,9 @@ internal sealed class TestMachine
         Keyboard.Attach(Bus);
         PmTimer.Attach(Bus);
         FwCfg.Attach(Bus);
-        Apic.Attach(Bus);
-        Devices = [Serial, Pit, Rtc, Pci, Pic, Keyboard, Debug, Reset, FwCfg, PmTimer, Apic];
+        IoApic.Attach(Bus);
+        Bus.AddMovable(Apic);
+        Devices = [Serial, Pit, Rtc, Pci, Pic, Keyboard, Debug, Reset, FwCfg, PmTimer, IoApic, Apic];
     }
 
     public TestClock Clock { get; } = new();
@@ -131,7 +154,11 @@ internal sealed class TestMachine
 
     public FwCfg FwCfg { get; }
 
-    public LocalApicStub Apic { get; }
+    public TestApicProcessor Cpu { get; }
+
+    public IoApic IoApic { get; }
+
+    public LocalApic Apic { get; }
 
     public Device[] Devices { get; }
 
@@ -155,6 +182,7 @@ internal sealed class TestMachine
     public TestMachine Copy()
     {
         var copy = new TestMachine(Clock.Now);
+        (copy.Cpu.ApicBase, copy.Cpu.TscOffset) = (Cpu.ApicBase, Cpu.TscOffset);
         for (int i = 0; i < Devices.Length; i++)
         {
             CopyFields(Devices[i], copy.Devices[i]);
