@@ -112,14 +112,12 @@ public sealed class PcMachine : Machine
         ulong size = (ulong)rom.Length;
         ulong low = Math.Min(options.Memory, LowLimit);
         ulong legacy = Math.Min(size, LegacyRom);
-        int romPage = Memory.AddSlot(new Gpa(HighMemory - size), size, readOnly: true);
+        Memory.AddSlot(new Gpa(HighMemory - size), size, readOnly: true);
         Memory.AddSlot(new Gpa(0), 0xA0000);
-        if (legacy < 256 << 10)
-        {
-            Memory.AddSlot(new Gpa(0xC0000), (1 << 20) - 0xC0000 - legacy);
-        }
 
-        Memory.AddAlias(new Gpa((1 << 20) - legacy), legacy, romPage + (int)((size - legacy) >> 12), readOnly: true);
+        // DEVIATION: the host bridge's memory attributes (82441FX "PAM") do not move: firmware below 1 MiB is a copy in
+        // memory, as it is after they let reads and writes through.
+        Memory.AddSlot(new Gpa(0xC0000), (1 << 20) - 0xC0000);
         if (low > 1 << 20)
         {
             Memory.AddSlot(new Gpa(1 << 20), low - (1 << 20));
@@ -131,5 +129,6 @@ public sealed class PcMachine : Machine
         }
 
         Memory.TryLoad(new Gpa(HighMemory - size), rom);
+        Memory.TryLoad(new Gpa((1 << 20) - legacy), rom[^(int)legacy..]);
     }
 }

@@ -19,11 +19,38 @@ internal sealed record GuestRun(MachineStop Stop, string Output, ulong Retired)
             MaxInstructions = limit,
             Images = [new MachineImage("code", name, Repository.Guest(name))],
         };
+        return Of(options, inputs, reference);
+    }
+
+    /// <summary>Runs firmware on a PC. The output is the console's, or that of the firmware's own debug port.</summary>
+    public static GuestRun OfFirmware(string name, byte[] rom, Accelerator accelerator, ulong limit, bool debugPort = false)
+    {
+        var options = new MachineOptions
+        {
+            Kind = MachineKind.Pc,
+            Accelerator = accelerator,
+            Memory = 128 << 20,
+            MaxInstructions = limit,
+            Images = [new MachineImage("bios", name, rom)],
+        };
+        return Of(options, debugPort: debugPort);
+    }
+
+    private static GuestRun Of(MachineOptions options, IInputSource? inputs = null, bool reference = false, bool debugPort = false)
+    {
         Assert.Null(options.Validate());
         using var machine = Machine.Create(options, inputs ?? new ScriptedInputs(0));
         machine.Processor.ReferenceOnly = reference;
         var output = new StringBuilder();
-        machine.ConsoleOutput = value => output.Append((char)value);
+        if (debugPort)
+        {
+            ((PcMachine)machine).FirmwareOutput = value => output.Append((char)value);
+        }
+        else
+        {
+            machine.ConsoleOutput = value => output.Append((char)value);
+        }
+
         MachineStop stop = machine.Run();
         return new GuestRun(stop, output.ToString(), machine.Processor.Retired);
     }

@@ -1,0 +1,32 @@
+using VmFuzz.Machines;
+
+namespace VmFuzz.Conformance.Tests;
+
+/// <summary>Guests that use the devices of a PC: the corpus's own, and SeaBIOS as Debian's seabios installs it.</summary>
+public sealed class PlatformTests
+{
+    private const string SeaBios = "/usr/share/seabios/bios-256k.bin";
+
+    [Theory]
+    [InlineData(Accelerator.Bare)]
+    [InlineData(Accelerator.Kvm)]
+    public void InterruptControllers_OfAPc_DeliverInOrder(Accelerator accelerator)
+    {
+        GuestRun run = GuestRun.OfFirmware("apic.bin", Repository.Guest("apic"), accelerator, 1_000_000);
+        Assert.Equal(MachineStopKind.DebugExit, run.Stop.Kind);
+        Assert.Equal("0106001400010000a419242b-5107776100c20d6262e717272727300f02E120gFFFFFFFF8109-820D0Dh00FFFFFFFF000001FFA1\n", run.Output);
+    }
+
+    [Theory]
+    [InlineData(Accelerator.Bare)]
+    [InlineData(Accelerator.Kvm)]
+    public void SeaBios_WithoutDisks_FindsNothingToBoot(Accelerator accelerator)
+    {
+        Assert.SkipUnless(File.Exists(SeaBios), $"{SeaBios} is not installed (package seabios)");
+        GuestRun run = GuestRun.OfFirmware("bios-256k.bin", File.ReadAllBytes(SeaBios), accelerator, 30_000_000, debugPort: true);
+        foreach (string line in (ReadOnlySpan<string>)["Found 1 cpu(s) max supported 1 cpu(s)", "No bootable device."])
+        {
+            Assert.True(run.Output.Contains(line, StringComparison.Ordinal), $"{line} is missing: {run.Stop.Text}\n{run.Output}");
+        }
+    }
+}
