@@ -18,12 +18,16 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     // Virtual nanoseconds after which a machine whose timers tick but wake nobody counts as halted for ever.
     private const ulong LongestIdle = 3_600_000_000_000;
 
+    // The same for timers that tick so fast that an hour of them would take one.
+    private const int MostIdleEvents = 1 << 24;
+
     private readonly ConsoleMatch _match;
     private readonly List<IStateful> _components = [];
     private readonly List<IStateful> _inner = [];
     private ulong _nextSync = SyncDistance;
     private ulong _idleRetired;
     private ulong _idleSince;
+    private int _idleEvents;
     private MachineStop _stop;
     private MachineSnapshot? _start;
     private bool _disposed;
@@ -88,6 +92,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Processor.StateChanged();
         _idleRetired = Processor.Retired;
         _idleSince = Clock.Now;
+        _idleEvents = 0;
     }
 
     /// <summary>Watches the run.</summary>
@@ -294,7 +299,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     }
 
     /// <summary>Advances an idle machine to its next event.</summary>
-    /// <returns>False when there is none, or when none of those of a whole hour has woken it.</returns>
+    /// <returns>False when there is none, or when none of those of a whole hour, or of very many, has woken it.</returns>
     public bool Idle()
     {
         ulong deadline = Clock.Events.NextDeadline;
@@ -302,15 +307,16 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         {
             _idleRetired = Processor.Retired;
             _idleSince = Clock.Now;
+            _idleEvents = 0;
         }
 
-        if (deadline == ulong.MaxValue || Clock.Now - _idleSince > LongestIdle)
+        if (deadline == ulong.MaxValue || Clock.Now - _idleSince > LongestIdle || _idleEvents > MostIdleEvents)
         {
             return false;
         }
 
         Clock.AdvanceTo(deadline);
-        Clock.Events.RunDue(Clock.Now);
+        _idleEvents += Clock.Events.RunDue(Clock.Now);
         return true;
     }
 
@@ -334,6 +340,10 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     /// <inheritdoc/>
     public void RequestReset(string reason) =>
         RequestStop(new MachineStop(MachineStopKind.Reset, $"the guest reset the machine ({reason})"));
+
+    /// <inheritdoc/>
+    public void RequestPowerOff(string reason) =>
+        RequestStop(new MachineStop(MachineStopKind.PowerOff, $"the guest powered the machine off ({reason})"));
 
     /// <inheritdoc/>
     public virtual void SetA20(A20Gate gate, bool enabled)

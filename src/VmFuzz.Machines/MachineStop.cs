@@ -25,6 +25,8 @@ public enum MachineStopKind : byte
     Unimplemented,
     /// <summary>The hypervisor left the guest with an error (failed entry, internal error).</summary>
     HypervisorError,
+    /// <summary>The guest powered the machine off.</summary>
+    PowerOff,
 }
 
 /// <summary>Why a run ended, with a line for people.</summary>

@@ -1,6 +1,5 @@
 using VmFuzz.Arch;
 using VmFuzz.Devices;
-using VmFuzz.Devices.Apic;
 
 namespace VmFuzz.Machines;
 
@@ -8,47 +7,16 @@ namespace VmFuzz.Machines;
 public sealed class PcMachine : Machine
 {
     private const ulong HighMemory = 1UL << 32;
-    private const ulong LowLimit = 0xC000_0000;
     private const ulong LegacyRom = 128 << 10;
 
-    private readonly Pic8259Pair _pic = new();
-    private readonly Serial16550 _serial;
-    private readonly KeyboardController _keyboard;
-    private readonly LocalApic _apic;
+    private readonly PcBoard _board;
 
     internal PcMachine(MachineOptions options, IInputSource inputs, MachineVariants? variants)
         : base(options, inputs, variants)
     {
         MapMemory(options);
-        var interrupts = new ApicBus();
-        var ioApic = new IoApic(interrupts);
-        var lines = new IsaLines(_pic, ioApic);
-        _apic = new LocalApic(0, new ApicProcessor(this), interrupts, _pic, Clock, Clock.Events);
-        _pic.Output = new InterruptLine(_apic, 0);
-        _serial = new Serial16550(this, new InterruptLine(lines, 4));
-        var pit = new Pit8254(Clock, Clock.Events, new InterruptLine(lines, 0));
-        var rtc = new Rtc(Clock, Clock.Events, new InterruptLine(lines, 8), options.RtcBase);
-        _keyboard = new KeyboardController(this, new InterruptLine(lines, 1));
-        var reset = new ResetControl(this);
-        var pci = new PciHost();
-        var debug = new DebugPorts(this);
-        var firmware = new FwCfg(FwCfgTable.Empty.With(5, (ushort)1).With(3, options.Memory));
-        var timer = new PmTimer(Clock);
-        Bus.AddPorts(Serial16550.FirstPort, Serial16550.PortCount, _serial);
-        Bus.AddPorts(Rtc.FirstPort, 2, rtc);
-        pit.Attach(Bus);
-        _keyboard.Attach(Bus);
-        pci.Attach(Bus, reset);
-        reset.Attach(Bus, withResetPort: false);
-        debug.Attach(Bus);
-        firmware.Attach(Bus);
-        timer.Attach(Bus);
-        ioApic.Attach(Bus);
-        Bus.AddMovable(_apic);
-        _pic.Attach(Bus);
-        ulong low = Math.Min(options.Memory, LowLimit);
-        rtc.SetMemorySize(low, options.Memory - low);
-        AddComponents(Processor.Door, Clock, Processor.Fields, _serial, pit, rtc, pci, _pic, _keyboard, debug, reset, firmware, timer, ioApic, _apic, Clock.Events);
+        _board = new PcBoard(this, withAcpi: true);
+        AddComponents([Processor.Door, Clock, Processor.Fields, .. _board.Devices, Clock.Events]);
         Start();
     }
 
@@ -56,24 +24,14 @@ public sealed class PcMachine : Machine
     public Action<byte>? FirmwareOutput { get; set; }
 
     /// <inheritdoc/>
-    public override IInterruptController InterruptController => _apic;
+    public override IInterruptController InterruptController => _board.Apic;
 
     /// <inheritdoc/>
     public override void ApplyDeviceInput(in Input input)
     {
-        switch (input.Kind)
+        if (!_board.TryApply(input))
         {
-            case InputKind.Interrupt:
-                // A line that falls before the processor acknowledges: the controllers answer with their spurious vector.
-                _pic.SetLine(7, true);
-                _pic.SetLine(7, false);
-                break;
-            case InputKind.ConsoleByte:
-                _serial.Receive((byte)input.Value);
-                break;
-            default:
-                base.ApplyDeviceInput(input);
-                break;
+            base.ApplyDeviceInput(input);
         }
     }
 
@@ -110,7 +68,7 @@ public sealed class PcMachine : Machine
     {
         ReadOnlySpan<byte> rom = options.Image("bios")!.Bytes.Span;
         ulong size = (ulong)rom.Length;
-        ulong low = Math.Min(options.Memory, LowLimit);
+        ulong low = Math.Min(options.Memory, PcBoard.LowMemoryLimit);
         ulong legacy = Math.Min(size, LegacyRom);
         Memory.AddSlot(new Gpa(HighMemory - size), size, readOnly: true);
         Memory.AddSlot(new Gpa(0), 0xA0000);

@@ -52,6 +52,8 @@ internal sealed class TestSink : IConsoleSink, IDebugSink, IMachineControl, IBus
 
     public void RequestReset(string reason) => Log.Add("reset " + reason);
 
+    public void RequestPowerOff(string reason) => Log.Add("off " + reason);
+
     public void SetA20(A20Gate gate, bool enabled) => Log.Add($"a20 {gate} {enabled}");
 
     public void FirstFloatingAccess(bool isPort, ulong address, bool write) => Log.Add($"floating {isPort} {address:x} {write}");
