@@ -59,6 +59,8 @@ public enum ComponentId : ushort
     PowerControl = 29,
     /// <summary>Devices of hypervisor unit tests.</summary>
     UnitTest = 30,
+    /// <summary>PCI function of hypervisor unit tests.</summary>
+    PciTest = 31,
     /// <summary>The first number for users' own devices; all above are theirs too.</summary>
     User = 0x8000,
 }

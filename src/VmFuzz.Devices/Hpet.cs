@@ -264,10 +264,10 @@ public sealed class Hpet : Device, IMmioDevice, IEventTarget
         for (int i = 0; i < TimerCount; i++)
         {
             Timer timer = _timers[i];
-            ulong distance = Narrow(timer, timer.Comparator - timer.Seen);
+            ulong distance = Distance(timer, timer.Seen);
             ulong passed = counter - timer.Seen;
             timer.Seen = counter;
-            if (distance == 0 || passed < distance)
+            if (passed < distance)
             {
                 continue;
             }
@@ -333,9 +333,9 @@ public sealed class Hpet : Device, IMmioDevice, IEventTarget
             ulong counter = Counter;
             foreach (Timer timer in _timers)
             {
-                if (timer.Has(InterruptEnable) && Narrow(timer, timer.Comparator - counter) is var distance and not 0)
+                if (timer.Has(InterruptEnable))
                 {
-                    due = Math.Min(due, TimeOf(counter, distance));
+                    due = Math.Min(due, TimeOf(counter, Distance(timer, counter)));
                 }
             }
         }
@@ -356,6 +356,13 @@ public sealed class Hpet : Device, IMmioDevice, IEventTarget
         ulong most = (ulong.MaxValue - _since) / Period;
         return distance > ulong.MaxValue - elapsed || elapsed + distance > most ? ulong.MaxValue : _since + ((elapsed + distance) * Period);
     }
+
+    // Ticks to the next match. At the comparator itself that is once around: 64 bits take longer than any run.
+    private static ulong Distance(Timer timer, ulong from) => Narrow(timer, timer.Comparator - from) switch
+    {
+        0 => timer.Has(Only32) ? 1UL << 32 : ulong.MaxValue,
+        ulong distance => distance,
+    };
 
     private static ulong Narrow(Timer timer, ulong value) => timer.Has(Only32) ? (uint)value : value;
 

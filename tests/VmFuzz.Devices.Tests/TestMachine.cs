@@ -1,5 +1,7 @@
 using VmFuzz.Arch;
+using VmFuzz.Devices.Acpi;
 using VmFuzz.Devices.Apic;
+using VmFuzz.Devices.UnitTest;
 
 namespace VmFuzz.Devices.Tests;
 
@@ -91,8 +93,13 @@ internal sealed class TestApicProcessor(TestClock clock, TestSink sink) : IApicP
 /// <summary>Every device on one bus, as a PC has them.</summary>
 internal sealed class TestMachine
 {
-    public TestMachine(ulong now = 0)
+    private readonly bool _unitTest;
+
+    /// <param name="now">Virtual time.</param>
+    /// <param name="unitTest">Whether the unit-test device stands at its ports; it takes 0xe9 from the debug ports.</param>
+    public TestMachine(ulong now = 0, bool unitTest = false)
     {
+        _unitTest = unitTest;
         Clock.Now = now;
         Bus = new IoBus();
         Pic = new Pic8259Pair();
@@ -110,7 +117,11 @@ internal sealed class TestMachine
         IoApic = new IoApic(interrupts);
         Apic = new LocalApic(0, Cpu, interrupts, Pic, Clock, Events);
         Pic.Output = new InterruptLine(Apic, 0);
+        Hpet = new Hpet(Clock, Events, IoApic);
+        Power = new PowerControl(Clock, Events, new InterruptLine(Pic, 9), Sink);
         Events.Register(Apic);
+        Events.Register(Hpet);
+        Events.Register(Power);
         Events.Register(Pit);
         Events.Register(Rtc);
         Bus.AddPorts(Serial16550.FirstPort, Serial16550.PortCount, Serial);
@@ -119,13 +130,23 @@ internal sealed class TestMachine
         Bus.AddPorts(Rtc.FirstPort, 2, Rtc);
         Pci.Attach(Bus, Reset);
         Reset.Attach(Bus, withResetPort: false);
-        Debug.Attach(Bus);
+        Debug.Attach(Bus, withOutput: !unitTest);
         Keyboard.Attach(Bus);
         PmTimer.Attach(Bus);
         FwCfg.Attach(Bus);
+        UnitTest = new TestDevice(IoApic, Sink);
+        PciTest = new PciTestFunction();
+        if (unitTest)
+        {
+            UnitTest.Attach(Bus);
+        }
+
+        PciTest.Attach(Bus, Pci, 0x20);
         IoApic.Attach(Bus);
+        Hpet.Attach(Bus);
+        Power.Attach(Bus);
         Bus.AddMovable(Apic);
-        Devices = [Serial, Pit, Rtc, Pci, Pic, Keyboard, Debug, Reset, FwCfg, PmTimer, IoApic, Apic];
+        Devices = [Serial, Pit, Rtc, Pci, Pic, Keyboard, Debug, Reset, FwCfg, PmTimer, Power, Hpet, IoApic, Apic, UnitTest, PciTest];
     }
 
     public TestClock Clock { get; } = new();
@@ -162,6 +183,14 @@ internal sealed class TestMachine
 
     public LocalApic Apic { get; }
 
+    public Hpet Hpet { get; }
+
+    public TestDevice UnitTest { get; }
+
+    public PciTestFunction PciTest { get; }
+
+    public PowerControl Power { get; }
+
     public Device[] Devices { get; }
 
     public void Advance(ulong nanoseconds)
@@ -183,7 +212,7 @@ internal sealed class TestMachine
     /// <summary>A fresh machine at the same time with the same fields and events.</summary>
     public TestMachine Copy()
     {
-        var copy = new TestMachine(Clock.Now);
+        var copy = new TestMachine(Clock.Now, _unitTest);
         (copy.Cpu.ApicBase, copy.Cpu.TscOffset) = (Cpu.ApicBase, Cpu.TscOffset);
         for (int i = 0; i < Devices.Length; i++)
         {
