@@ -207,7 +207,7 @@ public sealed unsafe partial class Processor
     private bool ClearsRf(Block* block, ulong switches)
     {
         ref readonly Instruction instruction = ref block->References[0].Instruction;
-        bool loads = instruction.Mnemonic is Mnemonic.Iret or Mnemonic.Iretd or Mnemonic.Iretq || switches != _taskSwitches;
+        bool loads = instruction.Mnemonic is Mnemonic.Iretd or Mnemonic.Iretq || switches != _taskSwitches;
         bool repeats = (instruction.HasRepPrefix || instruction.HasRepnePrefix) && Rip == instruction.IP;
         return !loads && !repeats;
     }

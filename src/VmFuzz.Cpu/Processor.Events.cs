@@ -204,7 +204,7 @@ public sealed unsafe partial class Processor
     /// <summary>
     /// RF in the flags that an event pushes (SDM "Instruction-Breakpoint Exception Condition"): set by faults, so that the
     /// instruction is not trapped on again by its breakpoint, but not by that breakpoint; clear for software events, which
-    /// cleared it at their start; otherwise as it is.
+    /// cleared it at their start; otherwise as it is. A double fault has it from the fault that it began with, as processors show.
     /// </summary>
     public bool PushesRf(in GuestEvent raised)
     {
@@ -216,7 +216,7 @@ public sealed unsafe partial class Processor
         bool fault = raised.Type == EventType.HardwareException && raised.Vector switch
         {
             Vector.Db => (raised.Address & GeneralDetect) != 0,
-            Vector.Df or Vector.Mc => false,
+            Vector.Mc => false,
             _ => true,
         };
         return fault || (_state->Flags & RFlags.Rf) != 0;

@@ -114,12 +114,18 @@ public sealed unsafe partial class Processor
         }
 
         ExecHandler handler = Instructions.Rows[reference->Row].Handler;
+        bool repeats = false;
         for (; ; )
         {
             ExecResult result = handler(this, reference->Instruction);
             if (_hits != 0 && result != ExecResult.Abort)
             {
                 KeepHits();
+            }
+
+            if (repeats && result is (ExecResult.Next or ExecResult.NextAndLook))
+            {
+                s->Flags &= ~RFlags.Rf;
             }
 
             switch (result)
@@ -148,6 +154,9 @@ public sealed unsafe partial class Processor
                     StateChanged();
                     return null;
                 case ExecResult.Repeat:
+                    // What comes between two iterations finds RF set (SDM "Instruction-Breakpoint Exception Condition").
+                    repeats = true;
+                    s->Flags |= RFlags.Rf;
                     s->Budget--;
                     if (s->Budget <= 0 || s->Attention != 0 || (block->Mode & BlockMode.Single) != 0)
                     {

@@ -134,10 +134,15 @@ public sealed partial class Vcpu
     /// <summary>The rest of completing an instruction whose RIP is set already.</summary>
     /// <param name="flagsBefore">RFLAGS before the instruction: its TF decides about the trap.</param>
     /// <param name="shadow">The shadow that it leaves behind: 0, or 2 for MOV SS.</param>
-    internal void FinishInstruction(ulong flagsBefore, ulong shadow = 0)
+    /// <param name="repeats">Whether it was an iteration of a string instruction that has more: RF is set between them (x86_emulate_insn).</param>
+    internal void FinishInstruction(ulong flagsBefore, ulong shadow = 0, bool repeats = false)
     {
         Vmx.InterruptShadow = shadow;
-        if ((Vmx.RFlags & Arch.RFlags.Rf) != 0 && Rules.Holds(Rule.RetireResumeFlag))
+        if (repeats)
+        {
+            Vmx.RFlags |= Arch.RFlags.Rf;
+        }
+        else if ((Vmx.RFlags & Arch.RFlags.Rf) != 0 && Rules.Holds(Rule.RetireResumeFlag))
         {
             Vmx.RFlags &= ~Arch.RFlags.Rf;
         }

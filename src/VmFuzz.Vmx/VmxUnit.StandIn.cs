@@ -80,6 +80,20 @@ public sealed unsafe partial class VmxUnit
     }
 
     /// <summary>
+    /// As if the guest had taken its pending debug exceptions: they and the blocking by STI before them are gone. Those that
+    /// blocking by MOV SS holds back stay (SDM "Priority Among Concurrent Events"). For use in <see cref="IStandIn.Step"/>.
+    /// </summary>
+    public void PassPendingDebug()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        if (_state->PendingDebug != 0 && (_state->Interruptibility & InterruptibilityState.BlockingByMovSs) == 0)
+        {
+            _state->PendingDebug = 0;
+            _state->Interruptibility &= ~(ulong)InterruptibilityState.BlockingBySti;
+        }
+    }
+
+    /// <summary>
     /// Unblocks NMIs as an IRET of the guest does before it meets a fault (SDM "Interruptibility State"). For use in <see cref="IStandIn.Step"/>.
     /// </summary>
     /// <returns>False when NMIs were not blocked.</returns>

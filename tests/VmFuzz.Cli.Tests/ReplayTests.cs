@@ -187,7 +187,7 @@ public class ReplayTests : CommandFixture
     [InlineData("kvm")]
     public async Task Process_Interrupted_LeavesWholeReplayableTrace(string accel)
     {
-        Assert.SkipUnless(File.Exists("/bin/kill"), "there is no /bin/kill");
+        NeedsInterrupts();
         string endless = Make("loud.bin", [0xB0, 0x2E, 0xE6, 0xE9, 0xB0, 0x0A, 0xE6, 0xE9, 0xEB, 0xFE]);
         string path = At("t.vmtrace");
         using Process record = Start("record", "-accel", accel, "-kernel", endless, "-o", path);

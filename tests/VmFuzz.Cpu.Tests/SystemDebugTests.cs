@@ -134,6 +134,71 @@ public sealed unsafe class SystemDebugTests
         Assert.Equal((0UL, 0UL), (f.Cpu[Gpr.Rcx], f.Cpu.RFlagsValue & RFlags.Rf));
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Iret_UnderRf_EndsIt_UnlessItLoadsAnother(bool wide)
+    {
+        // iret of 16 bits; iretd. Both return to an INC EDX with a breakpoint.
+        byte[] code = wide ? [0xCF] : [0x66, 0xCF];
+        using SystemFixture f = Make(Tier.Cold, code);
+        Put(f, SystemFixture.CodeAt + 0x10, 0x42, 0xF4);
+        ulong edx = f.Cpu[Gpr.Rdx];
+        f.PushAll(wide ? 4 : 2, RFlags.Rf | 2, SystemFixture.Code0, SystemFixture.CodeAt + 0x10);
+        f.Cpu.RFlagsValue = RFlags.Rf;
+        Arm(f, SystemFixture.CodeAt + 0x10, Enable(0));
+        if (wide)
+        {
+            RunsThrough(f);
+        }
+        else
+        {
+            Traps(f, SystemFixture.CodeAt + 0x10, 1);
+        }
+
+        Assert.Equal(edx + (wide ? 1UL : 0), f.Cpu[Gpr.Rdx]);
+    }
+
+    public static TheoryData<Tier, int, bool> Iterations => new(
+        from tier in Enum.GetValues<Tier>()
+        from row in new (int, bool)[] { (0, true), (1, true), (2, false) }
+        select (tier, row.Item1, row.Item2));
+
+    [Theory]
+    [MemberData(nameof(Iterations))]
+    public void DataBreakpoint_BetweenIterations_PushesRf(Tier tier, int iteration, bool rf)
+    {
+        // rep stosb; hlt
+        using SystemFixture f = Make(tier, 0xF3, 0xAA, 0xF4);
+        f.Cpu[Gpr.Rdi] = Data;
+        f.Cpu[Gpr.Rcx] = 3;
+        Arm(f, Data + (ulong)iteration, Enable(1));
+        Traps(f, rf ? SystemFixture.CodeAt : SystemFixture.CodeAt + 2, 1);
+        Assert.Equal(rf ? RFlags.Rf : 0, f.OnStack(2, 4) & RFlags.Rf);
+        Assert.Equal((2UL - (ulong)iteration, 0UL), (f.Cpu[Gpr.Rcx], f.Cpu.RFlagsValue & RFlags.Rf));
+    }
+
+    [Theory]
+    [MemberData(nameof(Tiers))]
+    public void SingleStep_BetweenIterations_PushesRf(Tier tier)
+    {
+        // rep stosb; hlt
+        using SystemFixture f = Make(tier, 0xF3, 0xAA, 0xF4);
+        f.Cpu[Gpr.Rdi] = Data;
+        f.Cpu[Gpr.Rcx] = 2;
+        f.Cpu.RFlagsValue = RFlags.Tf;
+        Traps(f, SystemFixture.CodeAt, Step);
+        Assert.Equal(RFlags.Rf | RFlags.Tf, f.OnStack(2, 4) & (RFlags.Rf | RFlags.Tf));
+
+        // As the handler's IRET would go on.
+        f.State->Activity = 0;
+        f.Cpu.Rip = SystemFixture.CodeAt;
+        f.Cpu[Gpr.Rsp] = SystemFixture.Stack;
+        f.Cpu.RFlagsValue = RFlags.Tf | RFlags.Rf;
+        Traps(f, SystemFixture.CodeAt + 2, Step);
+        Assert.Equal(RFlags.Tf, f.OnStack(2, 4) & (RFlags.Rf | RFlags.Tf));
+    }
+
     [Fact]
     public void InstructionBreakpoint_BehindMovSs_IsHeldBack()
     {

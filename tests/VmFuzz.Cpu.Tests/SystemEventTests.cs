@@ -170,7 +170,7 @@ public sealed unsafe class SystemEventTests : IProcessorObserver
         f.Cpu.Observer = this;
         Assert.True(f.Cpu.DeliverEvent(Exception(Vector.Gp)));
         Assert.Equal([(Vector.Df, SystemFixture.CodeAt)], _delivered);
-        Assert.Equal(0UL, f.OnStack(0, 4));
+        Assert.Equal((0UL, RFlags.Rf), (f.OnStack(0, 4), f.OnStack(3, 4) & RFlags.Rf));
     }
 
     [Fact]

@@ -105,7 +105,7 @@ public class CampaignTests : SupervisorFixture
     [Fact]
     public void Fuzz_CtrlC_EndsWithASummary()
     {
-        Assert.SkipUnless(File.Exists("/bin/kill"), "needs kill");
+        NeedsInterrupts();
         using Process process = Start("fuzz", "--jobs", "1", "--out", At("out"), "--no-coverage");
         AwaitExecutions(process);
         Signal("-INT", process.Id);

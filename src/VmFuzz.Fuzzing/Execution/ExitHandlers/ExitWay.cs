@@ -84,6 +84,10 @@ internal sealed record ExitWay(ExitReason Reason, int Shortest, bool CplZeroOnly
     /// <summary>The way of a reason; null for one that is not made.</summary>
     public static ExitWay? Find(ExitReason reason) => (int)reason < Reasons ? ByReason[(int)reason] : null;
 
+    /// <summary>Whether an exit reports a debug trap of the guest.</summary>
+    public static bool IsTrap(in VmExit exit) =>
+        exit.Basic == ExitReason.ExceptionOrNmi && exit.InterruptionInfo is { Type: InterruptionType.HardwareException } info && (info.Vector & 31) == Vector.Db;
+
     private static ImmutableArray<ExitWay?> Index()
     {
         var index = new ExitWay?[Reasons];

@@ -104,6 +104,12 @@ internal sealed class MadeExitPlayer : IStandIn, IEntryStandIn
         {
             _unit.TrySetGuestState(_fields.AsSpan(0, count));
         }
+
+        // Traps come before whatever exits, unless they are what exits.
+        if (!ExitWay.IsTrap(made.Exit))
+        {
+            _unit.PassPendingDebug();
+        }
     }
 
     // What the hypervisor owns, or what only an event can change, stays.

@@ -61,9 +61,17 @@ internal static class GuestDifferenceRows
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.EmulationFailed || p.RightMonitor.EmulationFailed),
         },
+        new("emulated-breakpoints", "data and I/O breakpoints are the processor's: what KVM's emulator accesses in its place does not meet them")
+        {
+            Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.EmulatedUnderBreakpoints || p.RightMonitor.EmulatedUnderBreakpoints),
+        },
         new("limit-in-event", "the limit fell between an event and its delivery; a pass injects before it looks at the limit")
         {
             Voids = static p => Ends(p, MachineStopKind.MaxInstructions) && (InEvent(p.Left, p.LeftMonitor) || InEvent(p.Right, p.RightMonitor)),
+        },
+        new("limit-at-halt", "the limit fell on a HLT: the processor stops behind it, a hypervisor has left the guest and finds nothing to wait for")
+        {
+            Voids = static p => p.AcrossAccelerators && Ends(p, MachineStopKind.MaxInstructions) && Ends(p, MachineStopKind.Halted),
         },
     ];
 

@@ -55,6 +55,9 @@ internal sealed class RunMonitor : IMachineObserver
     /// <summary>A fault came in the place of the trap of INT1.</summary>
     public bool TrapOfInt1Faulted { get; private set; }
 
+    /// <summary>The hypervisor may have completed an access to a port or a device that data or I/O breakpoints watch.</summary>
+    public bool EmulatedUnderBreakpoints { get; private set; }
+
     /// <summary>The emulator met an instruction that it does not know.</summary>
     public bool EmulationFailed => Failures != _failuresBefore;
 
@@ -86,6 +89,7 @@ internal sealed class RunMonitor : IMachineObserver
         NmiBehindSti = false;
         NmiBehindInterrupt = false;
         TrapOfInt1Faulted = false;
+        EmulatedUnderBreakpoints = false;
         _int1 = false;
         TooManyPasses = false;
         InjectedAt = ulong.MaxValue;
@@ -101,6 +105,7 @@ internal sealed class RunMonitor : IMachineObserver
         NmiBehindSti = other.NmiBehindSti;
         NmiBehindInterrupt = other.NmiBehindInterrupt;
         TrapOfInt1Faulted = other.TrapOfInt1Faulted;
+        EmulatedUnderBreakpoints = other.EmulatedUnderBreakpoints;
         Reasons = other.Reasons;
     }
 
@@ -141,6 +146,8 @@ internal sealed class RunMonitor : IMachineObserver
         }
 
         TrapOfInt1Faulted |= _int1 && exit.Basic == ExitReason.TripleFault;
+        EmulatedUnderBreakpoints |= exit.Basic is ExitReason.IoInstruction or ExitReason.EptMisconfiguration or ExitReason.EptViolation
+            && WatchesData(vcpu.Vmx.Dr7);
         _int1 |= exit.InterruptionInfo is { Valid: true, Type: InterruptionType.PrivilegedSoftwareException };
         _lastReason = reason;
         AtExit?.Invoke(vcpu);
@@ -169,6 +176,20 @@ internal sealed class RunMonitor : IMachineObserver
     }
 
     public void OnEnd(in MachineStop stop) => Feature(9, (uint)stop.Kind, TooManyPasses ? 1U : 0);
+
+    // An enabled breakpoint that is not for execution.
+    private static bool WatchesData(ulong dr7)
+    {
+        for (int i = 0; i < 4; i++)
+        {
+            if (((dr7 >> (i * 2)) & 3) != 0 && ((dr7 >> (16 + (i * 4))) & 3) != 0)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
 
     private void Feature(uint kind, uint first, uint second) => _features.Add(((ulong)kind << 52) ^ ((ulong)first << 28) ^ second);
 

@@ -48,7 +48,7 @@ internal static class RetireInvariants
                 ? null : $"exception {info.Vector} returns to 0x{v.Vcpu.Rip:x} and not to 0x{next:x}";
         }),
         Emulated("retire.emulated-rf", "RF is cleared by an emulated instruction too", "SDM: Resume Flag", static v =>
-            (v.Vcpu.RFlags & RFlags.Rf) == 0 ? null : "RF outlives an emulated instruction"),
+            (v.Vcpu.RFlags & RFlags.Rf) == 0 || v.Vcpu.Rip == v.Rip ? null : "RF outlives an emulated instruction"),
         Emulated("retire.emulated-shadow", "the shadow of STI ends with an emulated instruction too", "SDM: Interruptibility State", static v =>
         {
             const ulong Sti = InterruptibilityState.BlockingBySti;
