@@ -12,12 +12,16 @@ internal static class InputFiles
         byte[] bytes = Read(path, "the ROM", most);
         return (bytes.Length & 0xFFF) != 0
             ? throw UserError.At($"the ROM has {bytes.Length} bytes, which is not a whole number of 4 KiB pages", path, "it may be truncated; give the whole image")
-            : new MachineImage("bios", Path.GetFileName(path), bytes);
+            : new MachineImage(MachineImage.BiosRole, Path.GetFileName(path), bytes);
     }
 
-    /// <summary>Reads raw code for a flat machine.</summary>
-    public static MachineImage Code(string path) =>
-        new("code", Path.GetFileName(path), Read(path, "the guest", MachineOptions.MaxImage));
+    /// <summary>Reads a kernel, or raw code for a flat machine.</summary>
+    public static MachineImage Kernel(string path) =>
+        new(MachineImage.KernelRole, Path.GetFileName(path), Read(path, "the guest", MachineOptions.MaxImage));
+
+    /// <summary>Reads an initial RAM disk.</summary>
+    public static MachineImage Initrd(string path) =>
+        new(MachineImage.InitrdRole, Path.GetFileName(path), Read(path, "the initial RAM disk", MachineOptions.MaxImage));
 
     /// <summary>Complains when a file to be read is not there or a directory.</summary>
     public static void MustExist(string path, string what)

@@ -19,12 +19,15 @@ internal sealed class MachineOptionSet
         ("first-access", LogKinds.FirstAccess),
     ];
 
-    private readonly Option<string> _machine = Text("--machine", "flat|pc", "Memory, devices and loader: 'flat' (code at an address, port 0xe9, serial port) or 'pc' (what firmware expects). Default: pc with -bios, otherwise flat.");
+    private readonly Option<string> _machine = Text("--machine", "flat|pc|microvm|unit-test", "Memory, devices and loader: 'flat' (code at an address, port 0xe9, serial port), 'pc' (what firmware expects), 'microvm' (a kernel without firmware) or 'unit-test' (a pc for bare-metal tests of hypervisors). Default: pc with -bios, microvm when -kernel is a kernel, otherwise flat.");
     private readonly Option<string> _accel = Text("--accel", "bare|kvm", "Who is in charge: 'bare' (the guest has the processor to itself, default) or 'kvm' (the guest runs in a VM of the hypervisor).");
     private readonly Option<string> _cpu = CpuOption();
-    private readonly Option<string> _memory = Text("--m", "SIZE", "Memory in MiB, or with suffix K, M, G. Default: 128M (pc), 16M (flat).");
+    private readonly Option<string> _memory = Text("--m", "SIZE", "Memory in MiB, or with suffix K, M, G. Default: 16M (flat), otherwise 128M.");
     private readonly Option<string> _bios = Text("--bios", "FILE", "Firmware of a pc: whole 4 KiB pages, at most 16 MiB.");
-    private readonly Option<string> _kernel = Text("--kernel", "FILE", "Raw code of a flat guest.");
+    private readonly Option<string> _kernel = Text("--kernel", "FILE", "Raw code of a flat guest; otherwise a kernel: a bzImage, an ELF image with a PVH entry, or one with a multiboot 1 header.");
+    private readonly Option<string> _initrd = Text("--initrd", "FILE", "Initial RAM disk of a kernel, or its multiboot module.");
+    private readonly Option<string> _append = Text("--append", "TEXT", "Command line of a kernel.");
+    private readonly Option<string> _boot = Text("--boot", "auto|pvh|multiboot|linux64|linux32", "How a kernel is loaded and entered. Default: by what its image is; the compressed kernel of a bzImage is taken out and entered by PVH when it can be.");
     private readonly Option<string> _flatMode = Text("--flat-mode", "real16|protected32|long64", "Mode in which a flat guest starts. Default: long64.");
     private readonly Option<string> _loadAddress = Text("--load-address", "ADDRESS", "Where a flat guest is loaded and starts. Default: 0x10000.");
     private readonly Option<string> _rtc = Text("--rtc", "base=TIME", "Time at which the real-time clock starts: base=2000-01-01T00:00:00 (default), base=utc or base=localtime.");
@@ -48,7 +51,7 @@ internal sealed class MachineOptionSet
     public MachineOptionSet(Command command)
     {
         foreach (Option option in (Option[])[
-            _machine, _accel, _cpu, _memory, _bios, _kernel, _flatMode, _loadAddress, _rtc, _serial,
+            _machine, _accel, _cpu, _memory, _bios, _kernel, _initrd, _append, _boot, _flatMode, _loadAddress, _rtc, _serial,
             _untilSerial, _maxInstructions, _exitCost, _log, _logFile, _dumpState, _check, _exitWithGuest,
             _chaos, _chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosSpan, _json])
         {
@@ -61,7 +64,9 @@ internal sealed class MachineOptionSet
     {
         string? bios = parsed.GetValue(_bios);
         string? kernel = parsed.GetValue(_kernel);
-        (MachineKind kind, string? accelOfMachine) = MachineOf(parsed.GetValue(_machine), bios);
+        string? initrd = parsed.GetValue(_initrd);
+        MachineImage? kernelImage = kernel is null ? null : InputFiles.Kernel(kernel);
+        (MachineKind kind, string? accelOfMachine) = MachineOf(parsed.GetValue(_machine), bios, kernelImage);
         var options = new MachineOptions
         {
             Kind = kind,
@@ -71,6 +76,8 @@ internal sealed class MachineOptionSet
             RtcBase = RtcOf(parsed.GetValue(_rtc)),
             FlatMode = FlatModeOf(parsed.GetValue(_flatMode)),
             LoadAddress = Number(parsed, _loadAddress, 0x10000, ulong.MaxValue >> 1),
+            Boot = BootOf(parsed.GetValue(_boot)),
+            CommandLine = parsed.GetValue(_append) ?? "",
             UntilSerial = parsed.GetValue(_untilSerial) ?? "",
             MaxInstructions = Number(parsed, _maxInstructions, 0, ulong.MaxValue >> 2),
             ExitCost = Number(parsed, _exitCost, 1000, 1_000_000_000),
@@ -89,7 +96,7 @@ internal sealed class MachineOptionSet
         var arguments = new RunArguments
         {
             Options = options,
-            InputPaths = [.. ((string?[])[bios, kernel]).OfType<string>()],
+            InputPaths = [.. ((string?[])[bios, kernel, initrd]).OfType<string>()],
             Serial = serial,
             SerialPath = serialPath,
             SerialExplicit = parsed.GetValue(_serial) is not null,
@@ -110,7 +117,7 @@ internal sealed class MachineOptionSet
             Json = parsed.GetValue(_json),
         };
         CheckCombinations(parsed, arguments, bios, kernel);
-        return arguments with { Options = WithImages(options, bios, kernel) };
+        return arguments with { Options = WithImages(options, bios, kernelImage, initrd) };
     }
 
     private static Option<string> Text(string name, string value, string description) =>
@@ -124,9 +131,19 @@ internal sealed class MachineOptionSet
             throw UserError.At("a flat machine has no firmware", $"-bios {bios}", "use -machine pc, or -kernel with raw code");
         }
 
-        if (!flat && kernel is not null)
+        if (bios is not null && kernel is not null)
         {
-            throw UserError.At("a pc starts firmware and loads no kernel yet", $"-kernel {kernel}", "use -bios FILE, or -machine flat");
+            throw UserError.At("a pc starts firmware or a kernel, not both", $"-kernel {kernel}", "leave out -bios or -kernel");
+        }
+
+        if (arguments.Options.Kind is MachineKind.Microvm or MachineKind.UnitTest && bios is not null)
+        {
+            throw UserError.At($"a {NameOf(arguments.Options.Kind)} machine has no firmware", $"-bios {bios}", "use -machine pc, or -kernel FILE");
+        }
+
+        if ((flat || kernel is null) && ((Option<string>[])[_initrd, _append, _boot]).FirstOrDefault(o => parsed.GetValue(o) is not null) is { } ofKernel)
+        {
+            throw UserError.At($"{ofKernel.Name} goes with a kernel", $"-machine {NameOf(arguments.Options.Kind)}", "use -machine microvm or pc and -kernel with a kernel, or leave it out");
         }
 
         if (flat && kernel is null)
@@ -134,14 +151,16 @@ internal sealed class MachineOptionSet
             throw UserError.At("there is nothing to run", "-machine flat", "give raw code with -kernel FILE");
         }
 
-        if (!flat && bios is null)
+        if (!flat && bios is null && kernel is null)
         {
-            throw UserError.At("there is nothing to run", "-machine pc", "give firmware with -bios FILE");
+            throw arguments.Options.Kind == MachineKind.Pc
+                ? UserError.At("there is nothing to run", "-machine pc", "give firmware with -bios FILE, or a kernel with -kernel FILE")
+                : UserError.At("there is nothing to run", $"-machine {NameOf(arguments.Options.Kind)}", "give a kernel with -kernel FILE");
         }
 
         if (!flat && (parsed.GetValue(_flatMode) ?? parsed.GetValue(_loadAddress)) is not null)
         {
-            throw UserError.At("--flat-mode and --load-address are for flat machines", "-machine pc", "leave them out");
+            throw UserError.At("--flat-mode and --load-address are for flat machines", $"-machine {NameOf(arguments.Options.Kind)}", "leave them out");
         }
 
         if (arguments.LogPath.Length != 0 && arguments.Log == LogKinds.None)
@@ -168,17 +187,33 @@ internal sealed class MachineOptionSet
         }
     }
 
-    private static MachineOptions WithImages(MachineOptions options, string? bios, string? kernel)
+    private static MachineOptions WithImages(MachineOptions options, string? bios, MachineImage? kernel, string? initrd)
     {
-        options = options with { Images = bios is not null ? [InputFiles.Rom(bios)] : [InputFiles.Code(kernel!)] };
+        var images = ImmutableArray.CreateBuilder<MachineImage>();
+        if (bios is not null)
+        {
+            images.Add(InputFiles.Rom(bios));
+        }
+
+        if (kernel is not null)
+        {
+            images.Add(options.Kind == MachineKind.Flat ? kernel with { Role = MachineImage.CodeRole } : kernel);
+        }
+
+        if (initrd is not null)
+        {
+            images.Add(InputFiles.Initrd(initrd));
+        }
+
+        options = options with { Images = images.ToImmutable() };
         return options.Validate() is { } wrong ? throw new UserError(wrong) : options;
     }
 
-    private static (MachineKind Kind, string? Accel) MachineOf(string? text, string? bios)
+    private static (MachineKind Kind, string? Accel) MachineOf(string? text, string? bios, MachineImage? kernel)
     {
         if (text is null)
         {
-            return (bios is null ? MachineKind.Flat : MachineKind.Pc, null);
+            return (bios is not null ? MachineKind.Pc : kernel is not null && kernel.IsKernel ? MachineKind.Microvm : MachineKind.Flat, null);
         }
 
         string[] parts = text.Split(',');
@@ -194,10 +229,13 @@ internal sealed class MachineOptionSet
         {
             "flat" => (MachineKind.Flat, accel),
             "pc" => (MachineKind.Pc, accel),
-            "microvm" or "unit-test" => throw UserError.At($"the machine '{parts[0]}' does not exist yet", "-machine", "use flat or pc"),
-            _ => throw UserError.At($"there is no machine '{parts[0]}'", "-machine", "use flat or pc"),
+            "microvm" => (MachineKind.Microvm, accel),
+            "unit-test" => (MachineKind.UnitTest, accel),
+            _ => throw UserError.At($"there is no machine '{parts[0]}'", "-machine", "use flat, pc, microvm or unit-test"),
         };
     }
+
+    private static string NameOf(MachineKind kind) => kind == MachineKind.UnitTest ? "unit-test" : kind.ToString().ToLowerInvariant();
 
     private static Accelerator AcceleratorOf(string? text) => text switch
     {
@@ -219,7 +257,7 @@ internal sealed class MachineOptionSet
     {
         if (text is null)
         {
-            return kind == MachineKind.Pc ? 128UL << 20 : 16UL << 20;
+            return kind == MachineKind.Flat ? 16UL << 20 : 128UL << 20;
         }
 
         string size = text.StartsWith("size=", StringComparison.Ordinal) ? text[5..] : text;
@@ -266,6 +304,16 @@ internal sealed class MachineOptionSet
         "protected32" => FlatMode.Protected32,
         "real16" => FlatMode.Real16,
         _ => throw UserError.At($"there is no mode '{text}'", "--flat-mode", "use real16, protected32 or long64"),
+    };
+
+    private static BootProtocol BootOf(string? text) => text switch
+    {
+        null or "auto" => BootProtocol.Auto,
+        "pvh" => BootProtocol.Pvh,
+        "multiboot" => BootProtocol.Multiboot,
+        "linux64" => BootProtocol.Linux64,
+        "linux32" => BootProtocol.Linux32,
+        _ => throw UserError.At($"there is no boot protocol '{text}'", "--boot", "use auto, pvh, multiboot, linux64 or linux32"),
     };
 
     private static (SerialTarget Target, string Path) SerialOf(string? text) => text switch

@@ -11,10 +11,10 @@ namespace VmFuzz.Machines;
 public sealed class FlatMachine : Machine
 {
     /// <summary>Guest-physical address of the page tables of a 64-bit start: six pages below the load address's usual place.</summary>
-    public const ulong PageTables = 0x1000;
+    public const ulong PageTables = StartState.PageTables;
 
     /// <summary>Guest-physical address of the descriptor table of a protected-mode or 64-bit start.</summary>
-    public const ulong DescriptorTable = 0x800;
+    public const ulong DescriptorTable = StartState.DescriptorTable;
 
     // What a 32-bit guest reaches, and what a 64-bit guest's first page tables map.
     private const ulong StartLimit = 1UL << 32;
@@ -91,62 +91,7 @@ public sealed class FlatMachine : Machine
             return;
         }
 
-        bool wide = options.FlatMode == FlatMode.Long64;
-        Span<byte> table = stackalloc byte[32];
-        ulong code = wide ? 0x00AF_9B00_0000_FFFFUL : 0x00CF_9B00_0000_FFFFUL;
-        System.Buffers.Binary.BinaryPrimitives.WriteUInt64LittleEndian(table[8..], code);
-        System.Buffers.Binary.BinaryPrimitives.WriteUInt64LittleEndian(table[16..], 0x00CF_9300_0000_FFFFUL);
-        Memory.TryLoad(new Gpa(DescriptorTable), table);
-        s->Gdtr = new TableState { Base = DescriptorTable, Limit = 31 };
-        s->Cs = new SegmentState { Selector = 8, Limit = uint.MaxValue, Attributes = wide ? 0xA09Bu : 0xC09Bu };
-        for (int i = 0; i < 6; i++)
-        {
-            if (i != (int)SegmentRegister.Cs)
-            {
-                (&s->Es)[i] = new SegmentState { Selector = 16, Limit = uint.MaxValue, Attributes = 0xC093 };
-            }
-        }
-
-        s->Cr0 = Cr0.Pe | Cr0.Et | Cr0.Ne;
-        if (wide)
-        {
-            WritePageTables();
-            s->Cr3 = PageTables;
-            s->Cr4 = Cr4.Pae;
-            s->Efer = Efer.Lme | Efer.Lma;
-            s->Cr0 |= Cr0.Pg | Cr0.Wp;
-        }
-
-        s->Gpr[CpuState.RipSlot] = options.LoadAddress;
-        Processor.FlushTlb();
-        Processor.StateChanged();
-    }
-
-    // The first 4 GiB identity-mapped with 2 MiB pages.
-    private void WritePageTables()
-    {
-        Span<byte> page = new byte[4096];
-        Put(page, 0, PageTables + 0x1000 + 3);
-        Memory.TryLoad(new Gpa(PageTables), page);
-        page.Clear();
-        for (int i = 0; i < 4; i++)
-        {
-            Put(page, i, PageTables + 0x2000 + ((ulong)i * 0x1000) + 3);
-        }
-
-        Memory.TryLoad(new Gpa(PageTables + 0x1000), page);
-        for (int directory = 0; directory < 4; directory++)
-        {
-            page.Clear();
-            for (int i = 0; i < 512; i++)
-            {
-                Put(page, i, ((ulong)((directory * 512) + i) << 21) | 0x83);
-            }
-
-            Memory.TryLoad(new Gpa(PageTables + 0x2000 + ((ulong)directory * 0x1000)), page);
-        }
-
-        static void Put(Span<byte> page, int index, ulong value) =>
-            System.Buffers.Binary.BinaryPrimitives.WriteUInt64LittleEndian(page[(index * 8)..], value);
+        StartMode mode = options.FlatMode == FlatMode.Long64 ? StartMode.Long64 : StartMode.Protected32;
+        StartState.Enter(Processor, Memory, mode, options.LoadAddress, StartSelectors.Plain);
     }
 }

@@ -5,11 +5,13 @@ namespace VmFuzz.Machines;
 
 /// <summary>
 /// The interrupt lines of a PC's devices: each ends at the 8259A pair and at the IO APIC, line 0 there at pin 2
-/// (MultiProcessor Specification, "Interrupt Assignment Entries"). An HPET can take lines 0 and 8 over.
+/// (MultiProcessor Specification, "Interrupt Assignment Entries"); lines from 16 on end at the IO APIC alone. An HPET can
+/// take lines 0 and 8 over.
 /// </summary>
 internal sealed class IsaLines(Pic8259Pair pic, IoApic ioApic) : IInterruptSink
 {
     private const int TimerPin = 2;
+    private const int PicLines = 16;
 
     /// <summary>The event timers that may take lines over; null for none.</summary>
     public Hpet? Hpet { get; set; }
@@ -28,7 +30,11 @@ internal sealed class IsaLines(Pic8259Pair pic, IoApic ioApic) : IInterruptSink
 
     private void Drive(int line, bool level)
     {
-        pic.SetLine(line, level);
+        if (line < PicLines)
+        {
+            pic.SetLine(line, level);
+        }
+
         ioApic.SetLine(line == 0 ? TimerPin : line, level);
     }
 

@@ -41,9 +41,9 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Options = options;
         Variants = variants ?? MachineVariants.None;
         CpuModels.TryParse(options.Cpu, out CpuModel model);
-        if (options.Kind == MachineKind.Flat)
+        if (options.Kind is MachineKind.Flat or MachineKind.Microvm)
         {
-            // The interrupt latch has none of an APIC's registers.
+            // There is no local APIC behind the registers of these features.
             model = CpuModels.With(model, CpuFeatures.None, CpuFeatures.X2Apic | CpuFeatures.TscDeadline);
         }
 
@@ -122,12 +122,22 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     /// <summary>The interrupt controller that devices drive.</summary>
     public abstract IInterruptController InterruptController { get; }
 
+    /// <summary>Where a board's memory goes on that does not fit below its devices.</summary>
+    internal const ulong HighMemory = 1UL << 32;
+
+    /// <summary>Bytes of a board's memory that lie below its devices: at most 3 GiB.</summary>
+    internal static ulong LowMemory(MachineOptions options) => Math.Min(options.Memory, 0xC000_0000);
+
     /// <summary>Makes a machine from valid options.</summary>
     public static Machine Create(MachineOptions options, IInputSource inputs, MachineVariants? variants = null)
     {
-        Machine machine = options.Kind == MachineKind.Pc
-            ? new PcMachine(options, inputs, variants)
-            : new FlatMachine(options, inputs, variants);
+        Machine machine = options.Kind switch
+        {
+            MachineKind.Pc => new PcMachine(options, inputs, variants),
+            MachineKind.Microvm => new MicrovmMachine(options, inputs, variants),
+            MachineKind.UnitTest => new UnitTestMachine(options, inputs, variants),
+            _ => new FlatMachine(options, inputs, variants),
+        };
         machine.RegisterEventTargets();
         machine.Variants.Prepare?.Invoke(machine);
         machine.Memory.Commit();

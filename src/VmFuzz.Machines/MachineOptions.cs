@@ -10,6 +10,10 @@ public enum MachineKind : byte
     Flat,
     /// <summary>A PC as firmware expects it.</summary>
     Pc,
+    /// <summary>The smallest machine that a kernel boots on, without firmware.</summary>
+    Microvm,
+    /// <summary>A PC with what bare-metal tests of hypervisors use.</summary>
+    UnitTest,
 }
 
 /// <summary>Who is in charge.</summary>
@@ -33,7 +37,7 @@ public enum FlatMode : byte
 }
 
 /// <summary>An image that is part of the start state.</summary>
-/// <param name="Role">What the machine does with it: <c>bios</c>, <c>code</c> or <see cref="InputRole"/>.</param>
+/// <param name="Role">What the machine does with it: one of <see cref="Roles"/>.</param>
 /// <param name="Name">File name for people, without folder.</param>
 /// <param name="Bytes">The content.</param>
 public sealed record MachineImage(string Role, string Name, ReadOnlyMemory<byte> Bytes)
@@ -43,6 +47,24 @@ public sealed record MachineImage(string Role, string Name, ReadOnlyMemory<byte>
     /// the machine itself does nothing with it.
     /// </summary>
     public const string InputRole = "input";
+
+    /// <summary>Raw code of a flat guest.</summary>
+    public const string CodeRole = "code";
+
+    /// <summary>Firmware.</summary>
+    public const string BiosRole = "bios";
+
+    /// <summary>A kernel that is loaded by a boot protocol.</summary>
+    public const string KernelRole = "kernel";
+
+    /// <summary>Its initial RAM disk.</summary>
+    public const string InitrdRole = "initrd";
+
+    /// <summary>Whether it is a kernel that some boot protocol loads, by its first bytes.</summary>
+    public bool IsKernel => BootLoader.Knows(Bytes);
+
+    /// <summary>All roles.</summary>
+    public static ImmutableArray<string> Roles { get; } = [CodeRole, BiosRole, KernelRole, InitrdRole, InputRole];
 }
 
 /// <summary>Everything a run starts from. A value; a trace's header holds it as settings and images.</summary>
@@ -92,6 +114,12 @@ public sealed record MachineOptions
 
     /// <summary>Address at which a flat guest is loaded and starts.</summary>
     public ulong LoadAddress { get; init; } = 0x10000;
+
+    /// <summary>How a kernel is loaded and entered.</summary>
+    public BootProtocol Boot { get; init; } = BootProtocol.Auto;
+
+    /// <summary>Command line of a kernel.</summary>
+    public string CommandLine { get; init; } = "";
 
     /// <summary>Text on the console that ends the run; empty for none.</summary>
     public string UntilSerial { get; init; } = "";
@@ -155,6 +183,11 @@ public sealed record MachineOptions
             return $"--until-serial: the text is longer than {MaxUntilSerial} bytes";
         }
 
+        if (System.Text.Encoding.UTF8.GetByteCount(CommandLine) > BootRequest.MaxCommandLine)
+        {
+            return $"-append: the command line is longer than {BootRequest.MaxCommandLine} bytes";
+        }
+
         foreach (MachineImage image in Images)
         {
             if (image.Bytes.Length == 0)
@@ -168,6 +201,12 @@ public sealed record MachineOptions
             }
         }
 
-        return Kind == MachineKind.Pc ? PcMachine.ValidateImages(this) : FlatMachine.ValidateImages(this);
+        return Kind switch
+        {
+            MachineKind.Pc => PcMachine.ValidateImages(this),
+            MachineKind.Microvm => MicrovmMachine.ValidateImages(this),
+            MachineKind.UnitTest => UnitTestMachine.ValidateImages(this),
+            _ => FlatMachine.ValidateImages(this),
+        };
     }
 }

@@ -16,6 +16,8 @@ public static class MachineSettings
         new("rtc-base", static o => o.RtcBase.ToString(CultureInfo.InvariantCulture), static (o, t) => long.TryParse(t, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long v) ? o with { RtcBase = v } : null),
         new("flat-mode", static o => Name(o.FlatMode), static (o, t) => TryName(t, out FlatMode v) ? o with { FlatMode = v } : null),
         new("load-address", static o => Text(o.LoadAddress), static (o, t) => TryNumber(t, out ulong v) ? o with { LoadAddress = v } : null),
+        new("boot", static o => Name(o.Boot), static (o, t) => TryName(t, out BootProtocol v) ? o with { Boot = v } : null),
+        new("append", static o => o.CommandLine, static (o, t) => o with { CommandLine = t }),
         new("until-serial", static o => o.UntilSerial, static (o, t) => o with { UntilSerial = t }),
         new("user-answers", static o => o.UserAnswers ? "on" : "off", static (o, t) => t is "on" or "off" ? o with { UserAnswers = t == "on" } : null),
         new("max-instructions", static o => Text(o.MaxInstructions), static (o, t) => TryNumber(t, out ulong v) ? o with { MaxInstructions = v } : null),

@@ -1,27 +1,34 @@
 using VmFuzz.Arch;
-using VmFuzz.Devices;
 
 namespace VmFuzz.Machines;
 
-/// <summary>A PC as firmware expects it: ROM at the top of 4 GiB and below 1 MiB, and the devices of a 440FX board.</summary>
+/// <summary>
+/// A PC with the devices of a 440FX board. It starts firmware, which lies at the top of 4 GiB and below 1 MiB, or a kernel
+/// without any.
+/// </summary>
 public sealed class PcMachine : Machine
 {
-    private const ulong HighMemory = 1UL << 32;
-    private const ulong LegacyRom = 128 << 10;
+    private const int LegacyRom = 128 << 10;
 
     private readonly PcBoard _board;
 
     internal PcMachine(MachineOptions options, IInputSource inputs, MachineVariants? variants)
         : base(options, inputs, variants)
     {
-        MapMemory(options);
-        _board = new PcBoard(this, withAcpi: true);
+        PcBoard.MapMemory(this);
+        _board = new PcBoard(this, PcParts.Firmware);
         AddComponents([Processor.Door, Clock, Processor.Fields, .. _board.Devices, Clock.Events]);
+        if (options.Image(MachineImage.BiosRole) is { } bios)
+        {
+            MapFirmware(bios.Bytes.Span);
+        }
+        else
+        {
+            _board.StartKernel(this);
+        }
+
         Start();
     }
-
-    /// <summary>Receives what firmware writes to its debug port 0x402; for people, not part of the run.</summary>
-    public Action<byte>? FirmwareOutput { get; set; }
 
     /// <inheritdoc/>
     public override IInterruptController InterruptController => _board.Apic;
@@ -35,24 +42,13 @@ public sealed class PcMachine : Machine
         }
     }
 
-    /// <inheritdoc/>
-    public override void DebugByte(ushort port, byte value)
-    {
-        if (port == DebugPorts.OutputPort)
-        {
-            Write(value);
-        }
-        else
-        {
-            FirmwareOutput?.Invoke(value);
-        }
-    }
-
     internal static string? ValidateImages(MachineOptions options)
     {
-        if (options.Image("bios") is not { } bios)
+        if (options.Image(MachineImage.BiosRole) is not { } bios)
         {
-            return "-machine pc needs firmware: -bios FILE";
+            return options.Image(MachineImage.KernelRole) is null
+                ? "-machine pc needs firmware or a kernel: -bios FILE or -kernel FILE"
+                : BootLoader.TryPlan(options, LowMemory(options), out _);
         }
 
         int length = bios.Bytes.Length;
@@ -64,29 +60,14 @@ public sealed class PcMachine : Machine
         return null;
     }
 
-    private void MapMemory(MachineOptions options)
+    // DEVIATION: below 1 MiB lies a copy of the ROM that can be written to from the start. A 440FX board drops writes until
+    // firmware sets its programmable attribute registers, which all firmware does before it writes.
+    private void MapFirmware(ReadOnlySpan<byte> rom)
     {
-        ReadOnlySpan<byte> rom = options.Image("bios")!.Bytes.Span;
         ulong size = (ulong)rom.Length;
-        ulong low = Math.Min(options.Memory, PcBoard.LowMemoryLimit);
-        ulong legacy = Math.Min(size, LegacyRom);
+        int legacy = Math.Min(rom.Length, LegacyRom);
         Memory.AddSlot(new Gpa(HighMemory - size), size, readOnly: true);
-        Memory.AddSlot(new Gpa(0), 0xA0000);
-
-        // DEVIATION: the host bridge's memory attributes (82441FX "PAM") do not move: firmware below 1 MiB is a copy in
-        // memory, as it is after they let reads and writes through.
-        Memory.AddSlot(new Gpa(0xC0000), (1 << 20) - 0xC0000);
-        if (low > 1 << 20)
-        {
-            Memory.AddSlot(new Gpa(1 << 20), low - (1 << 20));
-        }
-
-        if (options.Memory > low)
-        {
-            Memory.AddSlot(new Gpa(HighMemory), options.Memory - low);
-        }
-
         Memory.TryLoad(new Gpa(HighMemory - size), rom);
-        Memory.TryLoad(new Gpa((1 << 20) - legacy), rom[^(int)legacy..]);
+        Memory.TryLoad(new Gpa((1 << 20) - (ulong)legacy), rom[^legacy..]);
     }
 }

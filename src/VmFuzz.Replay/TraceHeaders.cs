@@ -82,7 +82,7 @@ public static class TraceHeaders
                 return "the run starts from a fuzzer's input, which is not known here; replay it with 'vmfuzz replay'";
             }
 
-            if (blob.Role is not ("bios" or "code" or MachineImage.InputRole))
+            if (!MachineImage.Roles.Contains(blob.Role, StringComparer.Ordinal))
             {
                 return $"no machine knows the role '{blob.Role}' of the image {blob.Name}";
             }

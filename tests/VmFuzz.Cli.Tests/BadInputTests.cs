@@ -12,7 +12,6 @@ public class BadInputTests : CommandFixture
     [InlineData("-m", "99999999T", "is not a size")]
     [InlineData("-m", "64G", "cannot be had")]
     [InlineData("-machine", "q35", "there is no machine 'q35'")]
-    [InlineData("-machine", "microvm", "does not exist yet")]
     [InlineData("-machine", "flat,usb=on", "no property 'usb=on'")]
     [InlineData("-accel", "tcg", "there is no accelerator 'tcg'")]
     [InlineData("-cpu", "host", "there is no processor model 'host'")]

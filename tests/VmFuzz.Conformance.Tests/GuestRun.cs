@@ -22,35 +22,27 @@ internal sealed record GuestRun(MachineStop Stop, string Output, ulong Retired)
         return Of(options, inputs, reference);
     }
 
-    /// <summary>Runs firmware on a PC. The output is the console's, or that of the firmware's own debug port.</summary>
-    public static GuestRun OfFirmware(string name, byte[] rom, Accelerator accelerator, ulong limit, bool debugPort = false)
+    /// <summary>Runs firmware or a kernel on a machine that is not flat.</summary>
+    public static GuestRun Of(MachineKind kind, MachineImage image, Accelerator accelerator, ulong limit)
     {
         var options = new MachineOptions
         {
-            Kind = MachineKind.Pc,
+            Kind = kind,
             Accelerator = accelerator,
             Memory = 128 << 20,
             MaxInstructions = limit,
-            Images = [new MachineImage("bios", name, rom)],
+            Images = [image],
         };
-        return Of(options, debugPort: debugPort);
+        return Of(options);
     }
 
-    private static GuestRun Of(MachineOptions options, IInputSource? inputs = null, bool reference = false, bool debugPort = false)
+    private static GuestRun Of(MachineOptions options, IInputSource? inputs = null, bool reference = false)
     {
         Assert.Null(options.Validate());
         using var machine = Machine.Create(options, inputs ?? new ScriptedInputs(0));
         machine.Processor.ReferenceOnly = reference;
         var output = new StringBuilder();
-        if (debugPort)
-        {
-            ((PcMachine)machine).FirmwareOutput = value => output.Append((char)value);
-        }
-        else
-        {
-            machine.ConsoleOutput = value => output.Append((char)value);
-        }
-
+        machine.ConsoleOutput = value => output.Append((char)value);
         MachineStop stop = machine.Run();
         return new GuestRun(stop, output.ToString(), machine.Processor.Retired);
     }

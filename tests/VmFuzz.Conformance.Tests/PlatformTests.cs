@@ -12,9 +12,20 @@ public sealed class PlatformTests
     [InlineData(Accelerator.Kvm)]
     public void InterruptControllers_OfAPc_DeliverInOrder(Accelerator accelerator)
     {
-        GuestRun run = GuestRun.OfFirmware("apic.bin", Repository.Guest("apic"), accelerator, 1_000_000);
+        GuestRun run = GuestRun.Of(MachineKind.Pc, new MachineImage(MachineImage.BiosRole, "apic.bin", Repository.Guest("apic")), accelerator, 1_000_000);
         Assert.Equal(MachineStopKind.DebugExit, run.Stop.Kind);
         Assert.Equal("0106001400010000a419242b-5107776100c20d6262e717272727300f02E120gFFFFFFFF8109-820D0Dh00FFFFFFFF000001FFA1\n", run.Output);
+    }
+
+    [Theory]
+    [InlineData(Accelerator.Bare)]
+    [InlineData(Accelerator.Kvm)]
+    public void UnitTestMachine_ForATestImage_HasWhatItExpects(Accelerator accelerator)
+    {
+        var kernel = new MachineImage(MachineImage.KernelRole, "unittest.bin", Repository.Guest("unittest"));
+        GuestRun run = GuestRun.Of(MachineKind.UnitTest, kernel, accelerator, 1_000_000);
+        Assert.Equal("mflsaip\n", run.Output);
+        Assert.Equal(MachineStopKind.PowerOff, run.Stop.Kind);
     }
 
     [Theory]
@@ -23,7 +34,8 @@ public sealed class PlatformTests
     public void SeaBios_WithoutDisks_FindsNothingToBoot(Accelerator accelerator)
     {
         Assert.SkipUnless(File.Exists(SeaBios), $"{SeaBios} is not installed (package seabios)");
-        GuestRun run = GuestRun.OfFirmware("bios-256k.bin", File.ReadAllBytes(SeaBios), accelerator, 30_000_000, debugPort: true);
+        var rom = new MachineImage(MachineImage.BiosRole, "bios-256k.bin", File.ReadAllBytes(SeaBios));
+        GuestRun run = GuestRun.Of(MachineKind.Pc, rom, accelerator, 30_000_000);
         foreach (string line in (ReadOnlySpan<string>)["Found 1 cpu(s) max supported 1 cpu(s)", "ACPI: parse DSDT at", "No bootable device."])
         {
             Assert.True(run.Output.Contains(line, StringComparison.Ordinal), $"{line} is missing: {run.Stop.Text}\n{run.Output}");
