@@ -18,6 +18,27 @@ public sealed class PlatformTests
     }
 
     [Theory]
+    [InlineData("bare")]
+    [InlineData("kvm")]
+    public void InterruptControllers_UnderChaos_ReplayInAnotherProcess(string accelerator)
+    {
+        string folder = Directory.CreateTempSubdirectory("vmfuzz").FullName;
+        try
+        {
+            string path = Path.Combine(folder, "apic.vmtrace");
+            string rom = Path.Combine(Repository.Guests, "apic.bin");
+            (int status, string output, string error) = Command.Run(
+                ["record", "-machine", "pc", "-accel", accelerator, "-bios", rom, "--chaos", "3", "--chaos-span", "20000", "--chaos-nmis", "0", "-o", path]);
+            Assert.True(status == 0, $"status {status}\n{output}\n{error}");
+            Command.Replays(path);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [Theory]
     [InlineData(Accelerator.Bare)]
     [InlineData(Accelerator.Kvm)]
     public void UnitTestMachine_ForATestImage_HasWhatItExpects(Accelerator accelerator)
