@@ -33,6 +33,21 @@ public sealed unsafe partial class Processor
     // Deliveries so far; only compared.
     private ulong _deliveries;
 
+    // The retired count of the last delivery.
+    private ulong _deliveredAt;
+
+    /// <summary>
+    /// Deliveries in a row since the last instruction retired, after which the processor calls <see cref="Boundary"/> although
+    /// its limit is not reached: 2^16.
+    /// </summary>
+    public const uint DeliveryLimit = 1 << 16;
+
+    /// <summary>
+    /// Deliveries in a row between which no instruction retired. A handler whose first instruction faults at once makes it grow
+    /// for ever. Counted from the last <see cref="SetRetired"/> on; not part of the state.
+    /// </summary>
+    public uint DeliveriesInPlace { get; private set; }
+
     /// <summary>
     /// Delivers an event through the IDT of the current mode, with double-fault and triple-fault rules.
     /// </summary>
@@ -190,11 +205,22 @@ public sealed unsafe partial class Processor
             s->Interruptibility |= 8;
         }
 
+        CountDelivery();
         KeepHits();
         StateChanged();
         if (!IsSoftwareRequest(raised))
         {
             Observer?.OnDelivered(raised, returnRip);
+        }
+    }
+
+    private void CountDelivery()
+    {
+        DeliveriesInPlace = _deliveredAt == Retired ? DeliveriesInPlace + 1 : 1;
+        _deliveredAt = Retired;
+        if (DeliveriesInPlace >= DeliveryLimit)
+        {
+            RecomputeLimit();
         }
     }
 

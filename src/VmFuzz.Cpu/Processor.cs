@@ -79,7 +79,7 @@ public sealed unsafe partial class Processor : IPageObserver, IDisposable
     /// <summary>The interrupt controller whose INTR line this processor has.</summary>
     public IInterruptController? Interrupts { get; set; }
 
-    /// <summary>Called when the budget is used up.</summary>
+    /// <summary>Called when the budget is used up, or <see cref="DeliveryLimit"/> events were delivered in place.</summary>
     public IBoundary? Boundary { get; set; }
 
     /// <summary>Watches event deliveries.</summary>
@@ -154,6 +154,7 @@ public sealed unsafe partial class Processor : IPageObserver, IDisposable
     {
         _state->RetireLimit = retired;
         _state->Budget = 0;
+        DeliveriesInPlace = 0;
         UnimplementedText = "";
     }
 

@@ -252,6 +252,14 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             return false;
         }
 
+        if (Processor.DeliveriesInPlace >= Processor.DeliveryLimit)
+        {
+            RequestStop(new MachineStop(
+                MachineStopKind.EventStorm,
+                $"{Processor.DeliveriesInPlace} events were delivered and no instruction retired, at RIP 0x{Processor.Rip:x}: the handler's first instruction faults again; see which with --log int"));
+            return false;
+        }
+
         if (retired >= _nextSync)
         {
             Sync();

@@ -25,6 +25,8 @@ public enum MachineStopKind : byte
     Unimplemented,
     /// <summary>The hypervisor left the guest with an error (failed entry, internal error).</summary>
     HypervisorError,
+    /// <summary>The guest takes events for ever and retires nothing.</summary>
+    EventStorm,
     /// <summary>The guest powered the machine off.</summary>
     PowerOff,
 }

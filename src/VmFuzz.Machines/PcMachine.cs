@@ -6,40 +6,23 @@ namespace VmFuzz.Machines;
 /// A PC with the devices of a 440FX board. It starts firmware, which lies at the top of 4 GiB and below 1 MiB, or a kernel
 /// without any.
 /// </summary>
-public sealed class PcMachine : Machine
+public sealed class PcMachine : BoardMachine
 {
     private const int LegacyRom = 128 << 10;
 
-    private readonly PcBoard _board;
-
     internal PcMachine(MachineOptions options, IInputSource inputs, MachineVariants? variants)
-        : base(options, inputs, variants)
+        : base(options, inputs, variants, PcParts.Firmware)
     {
-        PcBoard.MapMemory(this);
-        _board = new PcBoard(this, PcParts.Firmware);
-        AddComponents([Processor.Door, Clock, Processor.Fields, .. _board.Devices, Clock.Events]);
         if (options.Image(MachineImage.BiosRole) is { } bios)
         {
             MapFirmware(bios.Bytes.Span);
         }
         else
         {
-            _board.StartKernel(this);
+            Board.StartKernel(this);
         }
 
         Start();
-    }
-
-    /// <inheritdoc/>
-    public override IInterruptController InterruptController => _board.Apic;
-
-    /// <inheritdoc/>
-    public override void ApplyDeviceInput(in Input input)
-    {
-        if (!_board.TryApply(input))
-        {
-            base.ApplyDeviceInput(input);
-        }
     }
 
     internal static string? ValidateImages(MachineOptions options)

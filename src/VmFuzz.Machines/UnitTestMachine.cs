@@ -6,30 +6,13 @@ namespace VmFuzz.Machines;
 /// A PC for bare-metal tests of hypervisors: they are kernels without firmware, and use the devices of
 /// <see cref="Devices.UnitTest.TestDevice"/> besides.
 /// </summary>
-public sealed class UnitTestMachine : Machine
+public sealed class UnitTestMachine : BoardMachine
 {
-    private readonly PcBoard _board;
-
     internal UnitTestMachine(MachineOptions options, IInputSource inputs, MachineVariants? variants)
-        : base(options, inputs, variants)
+        : base(options, inputs, variants, PcParts.UnitTest)
     {
-        PcBoard.MapMemory(this);
-        _board = new PcBoard(this, PcParts.UnitTest);
-        AddComponents([Processor.Door, Clock, Processor.Fields, .. _board.Devices, Clock.Events]);
-        _board.StartKernel(this);
+        Board.StartKernel(this);
         Start();
-    }
-
-    /// <inheritdoc/>
-    public override IInterruptController InterruptController => _board.Apic;
-
-    /// <inheritdoc/>
-    public override void ApplyDeviceInput(in Input input)
-    {
-        if (!_board.TryApply(input))
-        {
-            base.ApplyDeviceInput(input);
-        }
     }
 
     internal static string? ValidateImages(MachineOptions options) => options.Image(MachineImage.KernelRole) is null
