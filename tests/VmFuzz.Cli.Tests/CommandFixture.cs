@@ -52,6 +52,21 @@ public abstract class CommandFixture : IDisposable
         GC.SuppressFinalize(this);
     }
 
+    /// <summary>Waits until a campaign has run something.</summary>
+    protected static void AwaitExecutions(Process process) => Await(
+        process,
+        static line => line.Contains("executions ", StringComparison.Ordinal) && !line.Contains("executions 0 ", StringComparison.Ordinal));
+
+    /// <summary>Waits for a line on the error stream; what follows is read and dropped, because a full pipe would stop the process.</summary>
+    protected static void Await(Process process, Predicate<string> isIt)
+    {
+        while (process.StandardError.ReadLine() is { } line && !isIt(line))
+        {
+        }
+
+        new Thread(() => process.StandardError.ReadToEnd()) { IsBackground = true }.Start();
+    }
+
     /// <summary>Skips where SIGINT is ignored and so does nothing to any child.</summary>
     protected static void NeedsInterrupts()
     {

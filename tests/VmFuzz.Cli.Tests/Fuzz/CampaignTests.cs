@@ -158,20 +158,6 @@ public class CampaignTests : SupervisorFixture
         Assert.InRange(Run("corpus", "merge", At("out"), "--out", At("small"), "--json").Json.GetProperty("kept").GetInt32(), 0, 20);
     }
 
-    private static void AwaitExecutions(Process process)
-    {
-        while (process.StandardError.ReadLine() is { } line)
-        {
-            if (line.Contains("executions ", StringComparison.Ordinal) && !line.Contains("executions 0 ", StringComparison.Ordinal))
-            {
-                break;
-            }
-        }
-
-        // A full pipe would stop it.
-        new Thread(() => process.StandardError.ReadToEnd()) { IsBackground = true }.Start();
-    }
-
     private static void Signal(string signal, int process)
     {
         using Process kill = Process.Start("/bin/kill", [signal, process.ToString(System.Globalization.CultureInfo.InvariantCulture)]);

@@ -22,7 +22,7 @@ public class FaultTests : CommandFixture
     {
         using (Process process = Start(Throwing))
         {
-            Await(process, "finding ");
+            Await(process, static line => line.Contains("finding ", StringComparison.Ordinal));
             Thread.Sleep(milliseconds);
             process.Kill();
             process.WaitForExit();
@@ -43,7 +43,7 @@ public class FaultTests : CommandFixture
     {
         using (Process process = Start(Plain))
         {
-            Await(process, "executions ");
+            AwaitExecutions(process);
             Thread.Sleep(milliseconds);
             process.Kill();
             process.WaitForExit();
@@ -73,7 +73,7 @@ public class FaultTests : CommandFixture
     public void Fuzz_CampaignRunsThereAlready_IsRefusedInOneLine()
     {
         using Process process = Start(Plain);
-        Await(process, "executions ");
+        AwaitExecutions(process);
         Refuses(Run([.. Plain, "--resume"]), "a campaign is running there");
         Refuses(Run(Plain), "there is a campaign already");
         process.Kill();
@@ -172,16 +172,6 @@ public class FaultTests : CommandFixture
             Assert.Contains("deadly is left out: it ends the process that runs it (stack-overflow in", ran.Err, StringComparison.Ordinal);
             Assert.Contains("of 2 inputs 1 ", ran.Out, StringComparison.Ordinal);
         }
-    }
-
-    private static void Await(Process process, string text)
-    {
-        while (process.StandardError.ReadLine() is { } line && !line.Contains(text, StringComparison.Ordinal))
-        {
-        }
-
-        // A full pipe would stop it.
-        new Thread(() => process.StandardError.ReadToEnd()) { IsBackground = true }.Start();
     }
 
     private static bool Tool(string name, params string[] arguments)
