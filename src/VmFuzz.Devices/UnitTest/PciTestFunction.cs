@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Collections.Immutable;
 using System.Text;
 using VmFuzz.Arch;
 
@@ -35,7 +36,7 @@ public sealed class PciTestFunction : Device, IPciFunction, IMmioDevice, IPortDe
         .Add(5, "command", static f => ref f._command)
         .Build();
 
-    private static readonly string[] s_names = ["no-eventfd", "wildcard-eventfd", "datamatch-eventfd"];
+    private static readonly ImmutableArray<string> s_names = ["no-eventfd", "wildcard-eventfd", "datamatch-eventfd"];
 
     private byte _test;
     private uint _count;
