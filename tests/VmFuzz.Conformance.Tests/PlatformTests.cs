@@ -52,12 +52,12 @@ public sealed class PlatformTests
     [Theory]
     [InlineData(Accelerator.Bare)]
     [InlineData(Accelerator.Kvm)]
-    public void SeaBios_WithoutDisks_FindsNothingToBoot(Accelerator accelerator)
+    public void SeaBios_OnAPc_FindsItsProcessorAndTables(Accelerator accelerator)
     {
         Assert.SkipUnless(File.Exists(SeaBios), $"{SeaBios} is not installed (package seabios)");
         var rom = new MachineImage(MachineImage.BiosRole, "bios-256k.bin", File.ReadAllBytes(SeaBios));
         GuestRun run = GuestRun.Of(MachineKind.Pc, rom, accelerator, 30_000_000);
-        foreach (string line in (ReadOnlySpan<string>)["Found 1 cpu(s) max supported 1 cpu(s)", "ACPI: parse DSDT at", "No bootable device."])
+        foreach (string line in (ReadOnlySpan<string>)["Found 1 cpu(s) max supported 1 cpu(s)", "ACPI: parse DSDT at"])
         {
             Assert.True(run.Output.Contains(line, StringComparison.Ordinal), $"{line} is missing: {run.Stop.Text}\n{run.Output}");
         }

@@ -52,6 +52,30 @@ public sealed class MachineTests
         Assert.Equal(MachineStopKind.Shutdown, machine.Run().Kind);
     }
 
+    // UD2, whose handler is UD2: nothing retires. Memory behind the stack is not where code or vectors are.
+    [Theory]
+    [InlineData(Accelerator.Bare)]
+    [InlineData(Accelerator.Kvm)]
+    public void Handler_ThatFaultsAtOnce_EndsTheRunWithItsReason(Accelerator accelerator)
+    {
+        byte[] code =
+        [
+            0xB8, 0x00, 0x50, 0x8E, 0xD0, // mov ss, 0x5000
+            0x31, 0xC0, 0x8E, 0xD8, // mov ds, 0
+            0xC7, 0x06, 0x18, 0x00, 0x15, 0x00, // vector 6: 1000:0015
+            0x8C, 0x0E, 0x1A, 0x00,
+            0x0F, 0x0B, 0x0F, 0x0B,
+        ];
+        using Machine machine = Machine.Create(Options(code, accelerator) with { FlatMode = FlatMode.Real16 }, new NoInputs());
+        MachineStop stop = machine.Run();
+        Assert.Equal(MachineStopKind.EventStorm, stop.Kind);
+        Assert.Contains("at RIP 0x15", stop.Text, StringComparison.Ordinal);
+        (ulong retired, ulong memory) = (machine.Processor.Retired, Digest(machine));
+        machine.Reset();
+        Assert.Equal(stop, machine.Run());
+        Assert.Equal((retired, memory), (machine.Processor.Retired, Digest(machine)));
+    }
+
     [Theory]
     [InlineData(Accelerator.Bare)]
     [InlineData(Accelerator.Kvm)]

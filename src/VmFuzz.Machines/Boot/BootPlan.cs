@@ -78,7 +78,7 @@ internal sealed class BootPlan(BootRequest request)
         byte[] bytes = new byte[Encoding.UTF8.GetByteCount(text) + 1];
         Encoding.UTF8.GetBytes(text, bytes);
         return bytes.Length - 1 > most
-            ? $"-append: the command line has {bytes.Length - 1} bytes; {request.Kernel.Name} takes {most}"
+            ? $"-append: the command line has {bytes.Length - 1} bytes; {request.Kernel.Name} takes {most}: give a shorter one"
             : Place("the command line", CommandLineAddress, (ulong)bytes.Length, bytes);
     }
 
