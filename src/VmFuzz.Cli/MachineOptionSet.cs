@@ -133,7 +133,7 @@ internal sealed class MachineOptionSet
 
         if (bios is not null && kernel is not null)
         {
-            throw UserError.At("a pc starts firmware or a kernel, not both", $"-kernel {kernel}", "leave out -bios or -kernel");
+            throw UserError.At("a machine starts firmware or a kernel, not both", $"-kernel {kernel}", "leave out -bios or -kernel");
         }
 
         if (arguments.Options.Kind is MachineKind.Microvm or MachineKind.UnitTest && bios is not null)

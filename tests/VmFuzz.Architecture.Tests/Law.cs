@@ -26,7 +26,7 @@ internal sealed record Layer(string Name, ImmutableArray<string> Projects, Immut
         new("VmFuzz.Devices", ["VmFuzz.Arch"], []),
         new("VmFuzz.Kvm", Kvm, ["Iced"]),
         // Only Mnemonic and Code, which instruction rows are named by: the engine's identity is made of them.
-        new("VmFuzz.Machines", Machines, []),
+        new("VmFuzz.Machines", Machines, ["K4os.Compression.LZ4"]),
         new("VmFuzz.Trace", ["VmFuzz.Arch"], ["System.IO.Hashing"]),
         new("VmFuzz.Replay", Replay, []),
         new("VmFuzz.Coverage", [], ["Mono.Cecil"]),

@@ -40,6 +40,15 @@ public class BadInputTests : CommandFixture
         Refuses(ran, text);
     }
 
+    [Theory]
+    [InlineData("not a kernel", "-machine", "microvm")]
+    [InlineData("firmware or a kernel, not both", "-machine", "microvm", "-bios", "x.rom")]
+    [InlineData("--append goes with a kernel", "-machine", "flat", "-append", "quiet")]
+    [InlineData("--initrd goes with a kernel", "-machine", "flat", "-initrd", "x")]
+    [InlineData("there is no boot protocol", "-machine", "microvm", "--boot", "uefi")]
+    public void Kernel_ThatCannotBoot_SaysWhy(string says, params string[] options) =>
+        Refuses(Run([.. (string[])["run", "-kernel", HelloFile], .. options]), says);
+
     [Fact]
     public void Record_TextToWaitForTooLong_IsRefusedAndWritesNothing()
     {
