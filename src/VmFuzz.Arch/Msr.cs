@@ -55,6 +55,8 @@ public static class Msr
     public const uint VmxBasic = 0x480;
     /// <summary>IA32_PKRS.</summary>
     public const uint Pkrs = 0x6E1;
+    /// <summary>IA32_TSC_DEADLINE.</summary>
+    public const uint TscDeadline = 0x6E0;
     /// <summary>IA32_XSS.</summary>
     public const uint Xss = 0xDA0;
     /// <summary>IA32_EFER.</summary>

@@ -67,11 +67,16 @@ public interface IInterruptController
     /// <summary>CR8: the task priority, 0 to 15.</summary>
     byte TaskPriority { get; set; }
 
-    /// <summary>Reads an x2APIC register (MSRs 0x800 to 0x8FF). False means #GP.</summary>
-    bool TryReadX2Apic(uint msr, out ulong value);
+    /// <summary>Reads an x2APIC register (MSRs 0x800 to 0x8FF) or IA32_TSC_DEADLINE. False means #GP.</summary>
+    bool TryReadApicMsr(uint msr, out ulong value);
 
-    /// <summary>Writes an x2APIC register (MSRs 0x800 to 0x8FF). False means #GP.</summary>
-    bool TryWriteX2Apic(uint msr, ulong value);
+    /// <summary>Writes an x2APIC register (MSRs 0x800 to 0x8FF) or IA32_TSC_DEADLINE. False means #GP.</summary>
+    bool TryWriteApicMsr(uint msr, ulong value);
+
+    /// <summary>The processor's IA32_APIC_BASE or its time-stamp counter was written.</summary>
+    void ProcessorMsrWritten()
+    {
+    }
 }
 
 /// <summary>Guest memory as a device reaches it by DMA. No access is partial: false means that nothing was moved.</summary>

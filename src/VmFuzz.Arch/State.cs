@@ -53,6 +53,14 @@ public enum ComponentId : ushort
     LocalApic = 26,
     /// <summary>IO APIC.</summary>
     IoApic = 27,
+    /// <summary>HPET.</summary>
+    Hpet = 28,
+    /// <summary>ACPI event and control registers.</summary>
+    PowerControl = 29,
+    /// <summary>Devices of hypervisor unit tests.</summary>
+    UnitTest = 30,
+    /// <summary>PCI function of hypervisor unit tests.</summary>
+    PciTest = 31,
     /// <summary>The first number for users' own devices; all above are theirs too.</summary>
     User = 0x8000,
 }

@@ -19,10 +19,10 @@ internal sealed class MachineOptionSet
         ("first-access", LogKinds.FirstAccess),
     ];
 
-    private readonly Option<string> _machine = Text("--machine", "flat|pc|microvm", "Memory, devices and loader: 'flat' (code at an address, port 0xe9, serial port), 'pc' (what firmware expects) or 'microvm' (a kernel without firmware). Default: pc with -bios, microvm when -kernel is a kernel, otherwise flat.");
+    private readonly Option<string> _machine = Text("--machine", "flat|pc|microvm|unit-test", "Memory, devices and loader: 'flat' (code at an address, port 0xe9, serial port), 'pc' (what firmware expects), 'microvm' (a kernel without firmware) or 'unit-test' (a pc for bare-metal tests of hypervisors). Default: pc with -bios, microvm when -kernel is a kernel, otherwise flat.");
     private readonly Option<string> _accel = Text("--accel", "bare|kvm", "Who is in charge: 'bare' (the guest has the processor to itself, default) or 'kvm' (the guest runs in a VM of the hypervisor).");
     private readonly Option<string> _cpu = CpuOption();
-    private readonly Option<string> _memory = Text("--m", "SIZE", "Memory in MiB, or with suffix K, M, G. Default: 128M (pc, microvm), 16M (flat).");
+    private readonly Option<string> _memory = Text("--m", "SIZE", "Memory in MiB, or with suffix K, M, G. Default: 16M (flat), otherwise 128M.");
     private readonly Option<string> _bios = Text("--bios", "FILE", "Firmware of a pc: whole 4 KiB pages, at most 16 MiB.");
     private readonly Option<string> _kernel = Text("--kernel", "FILE", "Raw code of a flat guest; otherwise a kernel: a bzImage, an ELF image with a PVH entry, or one with a multiboot 1 header.");
     private readonly Option<string> _initrd = Text("--initrd", "FILE", "Initial RAM disk of a kernel, or its multiboot module.");
@@ -136,14 +136,14 @@ internal sealed class MachineOptionSet
             throw UserError.At("a machine starts firmware or a kernel, not both", $"-kernel {kernel}", "leave out -bios or -kernel");
         }
 
-        if (arguments.Options.Kind == MachineKind.Microvm && bios is not null)
+        if (arguments.Options.Kind is MachineKind.Microvm or MachineKind.UnitTest && bios is not null)
         {
-            throw UserError.At("a microvm has no firmware", $"-bios {bios}", "use -machine pc, or -kernel FILE");
+            throw UserError.At($"a {NameOf(arguments.Options.Kind)} machine has no firmware", $"-bios {bios}", "use -machine pc, or -kernel FILE");
         }
 
         if ((flat || kernel is null) && ((Option<string>[])[_initrd, _append, _boot]).FirstOrDefault(o => parsed.GetValue(o) is not null) is { } ofKernel)
         {
-            throw UserError.At($"{ofKernel.Name} goes with a kernel", $"-machine {arguments.Options.Kind.ToString().ToLowerInvariant()}", "use -machine microvm or pc and -kernel with a kernel, or leave it out");
+            throw UserError.At($"{ofKernel.Name} goes with a kernel", $"-machine {NameOf(arguments.Options.Kind)}", "use -machine microvm or pc and -kernel with a kernel, or leave it out");
         }
 
         if (flat && kernel is null)
@@ -155,12 +155,12 @@ internal sealed class MachineOptionSet
         {
             throw arguments.Options.Kind == MachineKind.Pc
                 ? UserError.At("there is nothing to run", "-machine pc", "give firmware with -bios FILE, or a kernel with -kernel FILE")
-                : UserError.At("there is nothing to run", "-machine microvm", "give a kernel with -kernel FILE");
+                : UserError.At("there is nothing to run", $"-machine {NameOf(arguments.Options.Kind)}", "give a kernel with -kernel FILE");
         }
 
         if (!flat && (parsed.GetValue(_flatMode) ?? parsed.GetValue(_loadAddress)) is not null)
         {
-            throw UserError.At("--flat-mode and --load-address are for flat machines", $"-machine {arguments.Options.Kind.ToString().ToLowerInvariant()}", "leave them out");
+            throw UserError.At("--flat-mode and --load-address are for flat machines", $"-machine {NameOf(arguments.Options.Kind)}", "leave them out");
         }
 
         if (arguments.LogPath.Length != 0 && arguments.Log == LogKinds.None)
@@ -230,10 +230,12 @@ internal sealed class MachineOptionSet
             "flat" => (MachineKind.Flat, accel),
             "pc" => (MachineKind.Pc, accel),
             "microvm" => (MachineKind.Microvm, accel),
-            "unit-test" => throw UserError.At($"the machine '{parts[0]}' does not exist yet", "-machine", "use flat, pc or microvm"),
-            _ => throw UserError.At($"there is no machine '{parts[0]}'", "-machine", "use flat, pc or microvm"),
+            "unit-test" => (MachineKind.UnitTest, accel),
+            _ => throw UserError.At($"there is no machine '{parts[0]}'", "-machine", "use flat, pc, microvm or unit-test"),
         };
     }
+
+    private static string NameOf(MachineKind kind) => kind == MachineKind.UnitTest ? "unit-test" : kind.ToString().ToLowerInvariant();
 
     private static Accelerator AcceleratorOf(string? text) => text switch
     {

@@ -12,6 +12,7 @@ public static class CpuFeatureNames
         (CpuFeatures.Page1G, "pdpe1gb"),
         (CpuFeatures.Lahf64, "lahf-lm"),
         (CpuFeatures.Lzcnt, "abm"),
+        (CpuFeatures.TscDeadline, "tsc-deadline"),
     ];
 
     /// <summary>All names, by feature.</summary>

@@ -101,6 +101,10 @@ public enum CpuFeatures : ulong
     Pku = 1UL << 44,
     /// <summary>Protection keys for supervisor pages.</summary>
     Pks = 1UL << 45,
+    /// <summary>x2APIC mode of the local APIC.</summary>
+    X2Apic = 1UL << 46,
+    /// <summary>TSC-deadline mode of the local APIC's timer.</summary>
+    TscDeadline = 1UL << 47,
 }
 
 /// <summary>One CPUID leaf.</summary>

@@ -58,8 +58,10 @@ public static class CpuModels
         new(CpuFeatures.Vmx, 1, CpuidRegister.Ecx, 5),
         new(CpuFeatures.Cx16, 1, CpuidRegister.Ecx, 13),
         new(CpuFeatures.Pcid, 1, CpuidRegister.Ecx, 17),
+        new(CpuFeatures.X2Apic, 1, CpuidRegister.Ecx, 21),
         new(CpuFeatures.Movbe, 1, CpuidRegister.Ecx, 22),
         new(CpuFeatures.Popcnt, 1, CpuidRegister.Ecx, 23),
+        new(CpuFeatures.TscDeadline, 1, CpuidRegister.Ecx, 24),
         new(CpuFeatures.Xsave, 1, CpuidRegister.Ecx, 26),
         new(CpuFeatures.Rdrand, 1, CpuidRegister.Ecx, 30),
         new(CpuFeatures.Fsgsbase, 7, CpuidRegister.Ebx, 0),
@@ -94,7 +96,8 @@ public static class CpuModels
         Common | CpuFeatures.Cx16 | CpuFeatures.Rdtscp | CpuFeatures.Nx | CpuFeatures.LongMode | CpuFeatures.Syscall
             | CpuFeatures.Page1G | CpuFeatures.Lahf64 | CpuFeatures.Pcid | CpuFeatures.Smep | CpuFeatures.Smap
             | CpuFeatures.Umip | CpuFeatures.Fsgsbase | CpuFeatures.Movbe | CpuFeatures.Popcnt | CpuFeatures.Lzcnt
-            | CpuFeatures.Bmi1 | CpuFeatures.Bmi2 | CpuFeatures.Adx | CpuFeatures.Rdrand | CpuFeatures.Rdseed | CpuFeatures.Xsave,
+            | CpuFeatures.Bmi1 | CpuFeatures.Bmi2 | CpuFeatures.Adx | CpuFeatures.Rdrand | CpuFeatures.Rdseed | CpuFeatures.Xsave
+            | CpuFeatures.X2Apic | CpuFeatures.TscDeadline,
         physicalBits: 40,
         signature: 0x0005_06E3,
         maxBasicLeaf: 0x16,

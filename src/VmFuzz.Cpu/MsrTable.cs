@@ -54,7 +54,6 @@ internal static unsafe class MsrTable
         Row(Msr.Pat, "IA32_PAT", static (c, _) => c.State->Pat, WritePat, CpuFeatures.Pat),
         Row(Msr.MtrrDefType, "IA32_MTRR_DEF_TYPE", static (c, _) => c.State->MtrrDefType, WriteMtrrDefType, CpuFeatures.Mtrr),
         Row(Msr.Pkrs, "IA32_PKRS", static (c, _) => c.State->Pkrs, static (c, _, v) => v >> 32 == 0 && c.SetPageKeys(ref c.State->Pkrs, v), CpuFeatures.Pks),
-        new(0x800, 0x8FF, "x2APIC", Zero, null),
         Row(Msr.Xss, "IA32_XSS", static (c, _) => c.State->Xss, static (_, _, v) => v == 0, CpuFeatures.Xsave),
         Row(Msr.Efer, "IA32_EFER", static (c, _) => c.State->Efer, static (c, _, v) => c.TryLoadEfer(v)),
         Row(Msr.Star, "IA32_STAR", static (c, _) => c.State->Star, static (c, _, v) => Set(ref c.State->Star, v), CpuFeatures.Syscall),
@@ -76,9 +75,9 @@ internal static unsafe class MsrTable
             return !fault;
         }
 
-        if (msr is >= 0x800 and <= 0x8FF)
+        if (IsApic(cpu, msr))
         {
-            return X2Apic(cpu) && cpu.Interrupts!.TryReadX2Apic(msr, out value);
+            return cpu.Interrupts is { } apic && apic.TryReadApicMsr(msr, out value);
         }
 
         if (Find(cpu, msr) is not { } row)
@@ -98,15 +97,17 @@ internal static unsafe class MsrTable
             return !fault;
         }
 
-        if (msr is >= 0x800 and <= 0x8FF)
+        if (IsApic(cpu, msr))
         {
-            return X2Apic(cpu) && cpu.Interrupts!.TryWriteX2Apic(msr, value);
+            return cpu.Interrupts is { } apic && apic.TryWriteApicMsr(msr, value);
         }
 
         return Find(cpu, msr) is { Write: { } write } && write(cpu, msr, value);
     }
 
-    private static bool X2Apic(Processor cpu) => cpu.Interrupts is not null && (cpu.State->ApicBase & 0xC00) == 0xC00;
+    /// <summary>Whether a register is the local APIC's, which stands outside this table.</summary>
+    public static bool IsApic(Processor cpu, uint msr) =>
+        msr is >= 0x800 and <= 0x8FF || (msr == Msr.TscDeadline && cpu.Model.Has(CpuFeatures.TscDeadline));
 
     private static MsrRow? Find(Processor cpu, uint msr)
     {
@@ -148,6 +149,7 @@ internal static unsafe class MsrTable
         ulong change = value - cpu.Tsc;
         cpu.State->TscOffset += change;
         cpu.State->TscAdjust += change;
+        cpu.Interrupts?.ProcessorMsrWritten();
         return true;
     }
 
@@ -155,6 +157,7 @@ internal static unsafe class MsrTable
     {
         cpu.State->TscOffset += value - cpu.State->TscAdjust;
         cpu.State->TscAdjust = value;
+        cpu.Interrupts?.ProcessorMsrWritten();
         return true;
     }
 
@@ -175,6 +178,7 @@ internal static unsafe class MsrTable
         }
 
         cpu.State->ApicBase = value;
+        cpu.Interrupts?.ProcessorMsrWritten();
         cpu.Look();
         return true;
     }

@@ -67,10 +67,16 @@ public sealed class DebugPorts : Device, IPortDevice
     }
 
     /// <summary>Puts the ports on a bus. The exit port takes four bytes.</summary>
-    public void Attach(IoBus bus)
+    /// <param name="bus">The bus.</param>
+    /// <param name="withOutput">Whether 0xe9 is to be put there as well.</param>
+    public void Attach(IoBus bus, bool withOutput = true)
     {
         ArgumentNullException.ThrowIfNull(bus);
-        bus.AddPorts(OutputPort, 1, this, OutputOffset);
+        if (withOutput)
+        {
+            bus.AddPorts(OutputPort, 1, this, OutputOffset);
+        }
+
         bus.AddPorts(FirmwarePort, 1, this, FirmwareOffset);
         bus.AddPorts(ExitPort, 4, this, ExitOffset, widest: 4);
     }

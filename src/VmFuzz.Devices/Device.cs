@@ -87,6 +87,10 @@ public interface IMachineControl
     /// <param name="reason">Which device and how, a constant text for the report.</param>
     void RequestReset(string reason);
 
+    /// <summary>A device switches the machine off.</summary>
+    /// <param name="reason">Which device and how, a constant text for the report.</param>
+    void RequestPowerOff(string reason);
+
     /// <summary>A device sets its A20 gate. The machine combines the gates: address line 20 passes when any gate is open.</summary>
     /// <param name="gate">Which gate.</param>
     /// <param name="enabled">Whether it lets the line through.</param>

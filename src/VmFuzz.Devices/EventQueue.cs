@@ -36,6 +36,9 @@ public sealed class EventQueue : IEventQueue, IStateful, IVersioned
     /// <inheritdoc/>
     public ulong Version { get; private set; }
 
+    /// <summary>Called when an event becomes the first one: time may now have to stop earlier.</summary>
+    public Action? FirstMoved { get; set; }
+
     /// <summary>How many events are scheduled.</summary>
     public int Count => _count;
 
@@ -83,6 +86,10 @@ public sealed class EventQueue : IEventQueue, IStateful, IVersioned
         _entries[place] = new Entry(target, token, deadline);
         _count++;
         Version++;
+        if (place == 0)
+        {
+            FirstMoved?.Invoke();
+        }
     }
 
     /// <inheritdoc/>

@@ -32,6 +32,16 @@ public interface IMmioDevice
     void WriteMmio(ulong offset, int size, ulong value);
 }
 
+/// <summary>A device whose range of memory addresses moves, or goes away, by its own registers. It goes before all others.</summary>
+public interface IMovableMmio : IMmioDevice
+{
+    /// <summary>The first address; null while there is no range.</summary>
+    ulong? MmioStart { get; }
+
+    /// <summary>Bytes of the range.</summary>
+    ulong MmioLength { get; }
+}
+
 /// <summary>Watches a bus from outside.</summary>
 public interface IBusObserver
 {
@@ -62,6 +72,7 @@ public sealed class IoBus : IBus
     private readonly IBusObserver? _observer;
     private PortRange[] _ports = [default];
     private MmioRange[] _mmio = [];
+    private IMovableMmio? _movable;
 
     /// <summary>Makes an empty bus.</summary>
     /// <param name="observer">Who is told about floating accesses, or null.</param>
@@ -136,6 +147,14 @@ public sealed class IoBus : IBus
         _mmio = [.. _mmio[..place], new MmioRange(device, device as Device, start.Value, last, widest), .. _mmio[place..]];
     }
 
+    /// <summary>Puts a device behind a range that moves. It takes accesses of up to four bytes whole.</summary>
+    /// <param name="device">The device; a bus has one of them.</param>
+    public void AddMovable(IMovableMmio device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        _movable = _movable is null ? device : throw new ArgumentException("The bus has a device whose range moves.", nameof(device));
+    }
+
     /// <summary>Sets the counters to 0 and forgets which accesses were reported.</summary>
     public void ForgetFloating()
     {
@@ -202,8 +221,7 @@ public sealed class IoBus : IBus
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(size);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(size, 8);
-        int index = FindMmio(address.Value);
-        if (index < 0)
+        if (!TryFindMmio(address.Value, out MmioRange range))
         {
             if (size > 1 && !MmioFloats(address.Value, size))
             {
@@ -214,7 +232,6 @@ public sealed class IoBus : IBus
             return Answers is { } answers ? answers(isPort: false, address.Value, size) & WideMask(size) : WideMask(size);
         }
 
-        ref readonly MmioRange range = ref _mmio[index];
         if (!range.Takes(address.Value, size))
         {
             return ReadMmioSplit(address, size);
@@ -229,8 +246,7 @@ public sealed class IoBus : IBus
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(size);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(size, 8);
-        int index = FindMmio(address.Value);
-        if (index < 0)
+        if (!TryFindMmio(address.Value, out MmioRange range))
         {
             if (size > 1 && !MmioFloats(address.Value, size))
             {
@@ -242,7 +258,6 @@ public sealed class IoBus : IBus
             return;
         }
 
-        ref readonly MmioRange range = ref _mmio[index];
         if (!range.Takes(address.Value, size))
         {
             WriteMmioSplit(address, size, value);
@@ -299,7 +314,7 @@ public sealed class IoBus : IBus
     {
         for (int i = 0; i < size; i++)
         {
-            if (FindMmio(unchecked(address + (ulong)i)) >= 0)
+            if (TryFindMmio(unchecked(address + (ulong)i), out _))
             {
                 return false;
             }
@@ -308,14 +323,20 @@ public sealed class IoBus : IBus
         return true;
     }
 
-    private int FindMmio(ulong address)
+    private bool TryFindMmio(ulong address, out MmioRange range)
     {
+        if (_movable is { } movable && movable.MmioStart is { } start && address - start < movable.MmioLength && address >= start)
+        {
+            range = new MmioRange(movable, movable as Device, start, start + (movable.MmioLength - 1), 4);
+            return true;
+        }
+
         int low = 0;
         int high = _mmio.Length - 1;
         while (low <= high)
         {
             int middle = (low + high) / 2;
-            ref readonly MmioRange range = ref _mmio[middle];
+            range = _mmio[middle];
             if (address < range.First)
             {
                 high = middle - 1;
@@ -326,11 +347,12 @@ public sealed class IoBus : IBus
             }
             else
             {
-                return middle;
+                return true;
             }
         }
 
-        return -1;
+        range = default;
+        return false;
     }
 
     private void CountFloatingPort(ushort port, bool write)

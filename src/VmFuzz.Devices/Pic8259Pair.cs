@@ -33,6 +33,9 @@ public sealed class Pic8259Pair : Device, IPortDevice, IInterruptController, IIn
     /// <inheritdoc/>
     public bool InterruptPending => _pending;
 
+    /// <summary>The line that the pair's INTR output drives, for a controller behind it.</summary>
+    public InterruptLine Output { get; set; }
+
     /// <inheritdoc/>
     public byte TaskPriority
     {
@@ -98,14 +101,14 @@ public sealed class Pic8259Pair : Device, IPortDevice, IInterruptController, IIn
     }
 
     /// <inheritdoc/>
-    public bool TryReadX2Apic(uint msr, out ulong value)
+    public bool TryReadApicMsr(uint msr, out ulong value)
     {
         value = 0;
         return false;
     }
 
     /// <inheritdoc/>
-    public bool TryWriteX2Apic(uint msr, ulong value) => false;
+    public bool TryWriteApicMsr(uint msr, ulong value) => false;
 
     /// <inheritdoc/>
     public uint ReadPort(int offset, int size)
@@ -181,5 +184,6 @@ public sealed class Pic8259Pair : Device, IPortDevice, IInterruptController, IIn
     {
         _master.SetCascade(Cascade, _slave.Pending(-1) >= 0);
         _pending = _master.Pending(Cascade) >= 0;
+        Output.Set(_pending);
     }
 }

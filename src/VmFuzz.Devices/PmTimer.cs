@@ -4,7 +4,7 @@ namespace VmFuzz.Devices;
 
 /// <summary>
 /// Power-management timer (ACPI Specification, "Power Management Timer"): 24 bits at 3.579545 MHz, read only. It is a
-/// function of virtual time and has no state; its overflow interrupt is not modelled.
+/// function of virtual time and has no state; its overflow is an event of <see cref="Acpi.PowerControl"/>.
 /// </summary>
 public sealed class PmTimer : Device, IPortDevice
 {

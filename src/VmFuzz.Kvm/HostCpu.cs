@@ -242,14 +242,14 @@ public sealed unsafe class HostCpu : IInterruptController, IStateful, ICopiedSta
     }
 
     /// <inheritdoc/>
-    public bool TryReadX2Apic(uint msr, out ulong value)
+    public bool TryReadApicMsr(uint msr, out ulong value)
     {
         value = 0;
         return false;
     }
 
     /// <inheritdoc/>
-    public bool TryWriteX2Apic(uint msr, ulong value) => false;
+    public bool TryWriteApicMsr(uint msr, ulong value) => false;
 
     /// <summary>Forgets the kept events.</summary>
     public void ClearTrace() => _logged = 0;

@@ -31,10 +31,10 @@ public sealed unsafe class ProcessorMsrs(Processor processor) : IMsrAccess
             return true;
         }
 
-        if (IsX2Apic(msr))
+        if (_processor.IsApicMsr(msr))
         {
             value = 0;
-            return false;
+            return vcpu.LocalApic is { } apic && apic.TryReadApicMsr(msr, out value);
         }
 
         Bring(vcpu);
@@ -55,23 +55,63 @@ public sealed unsafe class ProcessorMsrs(Processor processor) : IMsrAccess
                 return true;
         }
 
+        if (_processor.IsApicMsr(msr))
+        {
+            return TryWriteApic(vcpu, msr, value);
+        }
+
         Bring(vcpu);
-        if (IsX2Apic(msr) || !_processor.TryWriteMsr(msr, value))
+        if (!_processor.TryWriteMsr(msr, value))
         {
             return false;
         }
 
         Return(vcpu);
+        if (msr == Msr.ApicBase)
+        {
+            TellApic(vcpu);
+        }
+
         return true;
     }
 
-    // An in-kernel local APIC answers these; without one there is no x2APIC mode.
-    private static bool IsX2Apic(uint msr) => msr is >= 0x800 and <= 0x8FF;
+    // DEVIATION: the local APIC stands in userspace, and its MSRs would be exits that userspace completes
+    // (KVM_CAP_X86_USER_SPACE_MSR); here the handler asks it at once.
+    private static bool TryWriteApic(Vcpu vcpu, uint msr, ulong value)
+    {
+        if (vcpu.LocalApic is not { } apic || !apic.TryWriteApicMsr(msr, value))
+        {
+            return false;
+        }
+
+        vcpu.Cr8 = apic.TaskPriority;
+        LeaveIfPending(vcpu, apic);
+        return true;
+    }
+
+    private static void TellApic(Vcpu vcpu)
+    {
+        if (vcpu.LocalApic is { } apic)
+        {
+            apic.ProcessorMsrWritten();
+            LeaveIfPending(vcpu, apic);
+        }
+    }
+
+    // Userspace delivers the interrupts of its controller: it must hear of one that became deliverable.
+    private static void LeaveIfPending(Vcpu vcpu, IInterruptController apic)
+    {
+        if (apic.InterruptPending && !vcpu.KvmRun.RequestInterruptWindow)
+        {
+            vcpu.Signal();
+        }
+    }
 
     private void MoveTsc(Vcpu vcpu, ulong delta)
     {
         vcpu.Vmx.Write(VmcsField.TscOffset, vcpu.Vmx.Read(VmcsField.TscOffset) + delta);
         _processor.State->TscAdjust += delta;
+        TellApic(vcpu);
     }
 
     private void Bring(Vcpu vcpu)

@@ -75,6 +75,9 @@ public sealed partial class Vcpu : IStateful, ICopiedState
     /// <summary>Guest CR8 while the irqchip is in userspace, 0 to 15.</summary>
     public ulong Cr8 { get; internal set; }
 
+    /// <summary>The local APIC of userspace, which answers the x2APIC registers and IA32_TSC_DEADLINE; null for none.</summary>
+    public IInterruptController? LocalApic { get; set; }
+
     /// <summary>Which debug events go to userspace instead of the guest.</summary>
     public GuestDebug GuestDebug { get; internal set; }
 

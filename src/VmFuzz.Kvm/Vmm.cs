@@ -96,6 +96,7 @@ public sealed class Vmm
                 return VmmStop.Requested;
             }
 
+            TakeTaskPriority();
             if (result < 0)
             {
                 if (result is -Arch.Errno.EINTR or -Arch.Errno.EAGAIN)
@@ -126,7 +127,6 @@ public sealed class Vmm
     private void OfferInterrupt()
     {
         KvmRun run = Vcpu.KvmRun;
-        _controller.TaskPriority = (byte)run.Cr8;
         bool pending = _controller.InterruptPending;
         if (pending && Vcpu.ReadyForInterrupt)
         {
@@ -135,6 +135,17 @@ public sealed class Vmm
         }
 
         run.RequestInterruptWindow = pending;
+        run.Cr8 = _controller.TaskPriority;
+    }
+
+    // The guest moves its task priority by CR8, which the run structure carries, or by the APIC's own register.
+    private void TakeTaskPriority()
+    {
+        byte priority = (byte)Vcpu.KvmRun.Cr8;
+        if (_controller.TaskPriority != priority)
+        {
+            _controller.TaskPriority = priority;
+        }
     }
 
     private VmmStop? Complete()

@@ -97,14 +97,14 @@ public sealed class InterruptLatch : Device, IInterruptController, IInterruptSin
     }
 
     /// <inheritdoc/>
-    public bool TryReadX2Apic(uint msr, out ulong value)
+    public bool TryReadApicMsr(uint msr, out ulong value)
     {
         value = 0;
         return false;
     }
 
     /// <inheritdoc/>
-    public bool TryWriteX2Apic(uint msr, ulong value) => false;
+    public bool TryWriteApicMsr(uint msr, ulong value) => false;
 
     /// <inheritdoc/>
     public override void Reset()

@@ -18,6 +18,7 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
         Vm = new KvmSystem().CreateVm(machine.Memory, machine.Clock, this, machine.Variants.Kvm?.Invoke(options) ?? options);
         Vm.MapMachine();
         Vcpu = Vm.CreateVcpu(machine.Processor, Vmx);
+        Vcpu.LocalApic = machine.InterruptController;
         Vcpu.ForwardInput = input => machine.ApplyDeviceInput(input);
         _vmm = new Vmm(Vcpu, machine.Bus, machine.InterruptController, this);
     }

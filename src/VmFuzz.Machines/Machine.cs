@@ -18,12 +18,16 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     // Virtual nanoseconds after which a machine whose timers tick but wake nobody counts as halted for ever.
     private const ulong LongestIdle = 3_600_000_000_000;
 
+    // The same for timers that tick so fast that an hour of them would take one.
+    private const int MostIdleEvents = 1 << 24;
+
     private readonly ConsoleMatch _match;
     private readonly List<IStateful> _components = [];
     private readonly List<IStateful> _inner = [];
     private ulong _nextSync = SyncDistance;
     private ulong _idleRetired;
     private ulong _idleSince;
+    private int _idleEvents;
     private MachineStop _stop;
     private MachineSnapshot? _start;
     private bool _disposed;
@@ -37,6 +41,12 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Options = options;
         Variants = variants ?? MachineVariants.None;
         CpuModels.TryParse(options.Cpu, out CpuModel model);
+        if (options.Kind is MachineKind.Flat or MachineKind.Microvm)
+        {
+            // There is no local APIC behind the registers of these features.
+            model = CpuModels.With(model, CpuFeatures.None, CpuFeatures.X2Apic | CpuFeatures.TscDeadline);
+        }
+
         Memory = new GuestMemory();
         Clock = new VirtualClock();
         Bus = new IoBus(this);
@@ -82,6 +92,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Processor.StateChanged();
         _idleRetired = Processor.Retired;
         _idleSince = Clock.Now;
+        _idleEvents = 0;
     }
 
     /// <summary>Watches the run.</summary>
@@ -112,10 +123,10 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     public abstract IInterruptController InterruptController { get; }
 
     /// <summary>Where a board's memory goes on that does not fit below its devices.</summary>
-    private protected const ulong HighMemory = 1UL << 32;
+    internal const ulong HighMemory = 1UL << 32;
 
     /// <summary>Bytes of a board's memory that lie below its devices: at most 3 GiB.</summary>
-    private protected static ulong LowMemory(MachineOptions options) => Math.Min(options.Memory, 0xC000_0000);
+    internal static ulong LowMemory(MachineOptions options) => Math.Min(options.Memory, 0xC000_0000);
 
     /// <summary>Makes a machine from valid options.</summary>
     public static Machine Create(MachineOptions options, IInputSource inputs, MachineVariants? variants = null)
@@ -124,6 +135,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         {
             MachineKind.Pc => new PcMachine(options, inputs, variants),
             MachineKind.Microvm => new MicrovmMachine(options, inputs, variants),
+            MachineKind.UnitTest => new UnitTestMachine(options, inputs, variants),
             _ => new FlatMachine(options, inputs, variants),
         };
         machine.RegisterEventTargets();
@@ -305,7 +317,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     }
 
     /// <summary>Advances an idle machine to its next event.</summary>
-    /// <returns>False when there is none, or when none of those of a whole hour has woken it.</returns>
+    /// <returns>False when there is none, or when none of those of a whole hour, or of very many, has woken it.</returns>
     public bool Idle()
     {
         ulong deadline = Clock.Events.NextDeadline;
@@ -313,15 +325,16 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         {
             _idleRetired = Processor.Retired;
             _idleSince = Clock.Now;
+            _idleEvents = 0;
         }
 
-        if (deadline == ulong.MaxValue || Clock.Now - _idleSince > LongestIdle)
+        if (deadline == ulong.MaxValue || Clock.Now - _idleSince > LongestIdle || _idleEvents > MostIdleEvents)
         {
             return false;
         }
 
         Clock.AdvanceTo(deadline);
-        Clock.Events.RunDue(Clock.Now);
+        _idleEvents += Clock.Events.RunDue(Clock.Now);
         return true;
     }
 
@@ -345,6 +358,10 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     /// <inheritdoc/>
     public void RequestReset(string reason) =>
         RequestStop(new MachineStop(MachineStopKind.Reset, $"the guest reset the machine ({reason})"));
+
+    /// <inheritdoc/>
+    public void RequestPowerOff(string reason) =>
+        RequestStop(new MachineStop(MachineStopKind.PowerOff, $"the guest powered the machine off ({reason})"));
 
     /// <inheritdoc/>
     public virtual void SetA20(A20Gate gate, bool enabled)

@@ -12,6 +12,8 @@ public enum MachineKind : byte
     Pc,
     /// <summary>The smallest machine that a kernel boots on, without firmware.</summary>
     Microvm,
+    /// <summary>A PC with what bare-metal tests of hypervisors use.</summary>
+    UnitTest,
 }
 
 /// <summary>Who is in charge.</summary>
@@ -203,6 +205,7 @@ public sealed record MachineOptions
         {
             MachineKind.Pc => PcMachine.ValidateImages(this),
             MachineKind.Microvm => MicrovmMachine.ValidateImages(this),
+            MachineKind.UnitTest => UnitTestMachine.ValidateImages(this),
             _ => FlatMachine.ValidateImages(this),
         };
     }

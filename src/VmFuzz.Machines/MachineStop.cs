@@ -27,6 +27,8 @@ public enum MachineStopKind : byte
     HypervisorError,
     /// <summary>The guest takes events for ever and retires nothing.</summary>
     EventStorm,
+    /// <summary>The guest powered the machine off.</summary>
+    PowerOff,
 }
 
 /// <summary>Why a run ended, with a line for people.</summary>

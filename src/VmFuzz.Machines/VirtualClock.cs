@@ -48,5 +48,9 @@ public sealed class VirtualClock : IClock, IStateful
     /// <inheritdoc/>
     public void WriteField(int index, ReadOnlySpan<byte> source) => _added = BinaryPrimitives.ReadUInt64LittleEndian(source);
 
-    internal void Attach(Processor processor) => _processor = processor;
+    internal void Attach(Processor processor)
+    {
+        _processor = processor;
+        Events.FirstMoved = processor.RecomputeLimit;
+    }
 }

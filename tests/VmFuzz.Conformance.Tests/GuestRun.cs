@@ -19,6 +19,25 @@ internal sealed record GuestRun(MachineStop Stop, string Output, ulong Retired)
             MaxInstructions = limit,
             Images = [new MachineImage("code", name, Repository.Guest(name))],
         };
+        return Of(options, inputs, reference);
+    }
+
+    /// <summary>Runs firmware or a kernel on a machine that is not flat.</summary>
+    public static GuestRun Of(MachineKind kind, MachineImage image, Accelerator accelerator, ulong limit)
+    {
+        var options = new MachineOptions
+        {
+            Kind = kind,
+            Accelerator = accelerator,
+            Memory = 128 << 20,
+            MaxInstructions = limit,
+            Images = [image],
+        };
+        return Of(options);
+    }
+
+    private static GuestRun Of(MachineOptions options, IInputSource? inputs = null, bool reference = false)
+    {
         Assert.Null(options.Validate());
         using var machine = Machine.Create(options, inputs ?? new ScriptedInputs(0));
         machine.Processor.ReferenceOnly = reference;

@@ -192,8 +192,8 @@ public sealed class PicTests
     [Fact]
     public void X2Apic_Always_IsAbsent()
     {
-        Assert.False(_pic.TryReadX2Apic(0x802, out _));
-        Assert.False(_pic.TryWriteX2Apic(0x80B, 0));
+        Assert.False(_pic.TryReadApicMsr(0x802, out _));
+        Assert.False(_pic.TryWriteApicMsr(0x80B, 0));
         _pic.TaskPriority = 9;
         Assert.Equal(9, _pic.TaskPriority);
     }

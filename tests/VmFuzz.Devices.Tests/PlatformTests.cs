@@ -195,18 +195,6 @@ public sealed class PlatformTests
         Assert.Throws<ArgumentException>(() => table.WithFile(new string('x', 56), [1]));
     }
 
-    [Fact]
-    public void LocalApicStub_SetUpByFirmware_ReadsBack()
-    {
-        Assert.Equal(0x50014ul, _m.Bus.ReadMmio(new Gpa(0xFEE0_0030), 4));
-        Assert.Equal(0xFFul, _m.Bus.ReadMmio(new Gpa(0xFEE0_00F0), 4));
-        _m.Bus.WriteMmio(new Gpa(0xFEE0_00F0), 4, 0x1FF);
-        Assert.Equal(0x1FFul, _m.Bus.ReadMmio(new Gpa(0xFEE0_00F0), 4));
-        _m.Bus.WriteMmio(new Gpa(0xFEE0_0350), 4, 0x5700);
-        Assert.Equal(0x700ul, _m.Bus.ReadMmio(new Gpa(0xFEE0_0350), 4));
-        Assert.Equal(0ul, _m.Bus.ReadMmio(new Gpa(0xFEE0_0400), 4));
-    }
-
     private byte[] Item(ushort key, int length)
     {
         _m.Bus.WritePort(0x510, 2, key);

@@ -5,6 +5,12 @@ namespace VmFuzz.Devices.Tests;
 
 public sealed class StateTests
 {
+    // Stand for a random register in the page behind these addresses.
+    private const int LocalApicPage = 0x1_0000;
+    private const int IoApicPage = 0x1_0001;
+    private const int HpetPage = 0x1_0002;
+    private const int StoragePage = 0x1_0003;
+
     public static TheoryData<string, int[]> Ports => new()
     {
         { nameof(Serial16550), [0x3F8, 0x3F9, 0x3FA, 0x3FB, 0x3FC, 0x3FD, 0x3FE, 0x3FF] },
@@ -17,6 +23,12 @@ public sealed class StateTests
         { nameof(ResetControl), [0x92, 0xCF9] },
         { nameof(FwCfg), [0x510, 0x511] },
         { nameof(PmTimer), [0x608, 0x60A] },
+        { nameof(Acpi.PowerControl), [0x600, 0x601, 0x602, 0x602, 0x603, 0x604, 0x605] },
+        { nameof(Hpet), [HpetPage] },
+        { nameof(UnitTest.TestDevice), [0xE0, 0xE1, 0xE4, 0xE8, 0xEB, 0x2009, 0x200A, 0x8900, StoragePage] },
+        { nameof(UnitTest.PciTestFunction), [0xC000, 0xC000, 0xC004, 0xC00C, 0xC080, 0xC081, 0xC082, 0xCF8, 0xCFC] },
+        { nameof(Apic.LocalApic), [LocalApicPage] },
+        { nameof(Apic.IoApic), [LocalApicPage, IoApicPage] },
         { "all", [0x20, 0x21, 0x40, 0x43, 0x60, 0x61, 0x64, 0x70, 0x71, 0x92, 0xA0, 0xA1, 0x3F8, 0x3F9, 0x3FA, 0x3FC, 0x4D0, 0x510, 0x511, 0xCF8, 0xCFC] },
     };
 
@@ -26,6 +38,12 @@ public sealed class StateTests
         int port = ports[random.Below(ports.Length)];
         int size = random.Below(8) switch { 0 => 2, 1 => 4, _ => 1 };
         uint value = (uint)random.Next();
+        if (port > ushort.MaxValue && random.Below(24) < 18)
+        {
+            return MmioStep(m, random, port, value);
+        }
+
+        port &= ushort.MaxValue;
         switch (random.Below(24))
         {
             case < 9:
@@ -55,15 +73,73 @@ public sealed class StateTests
         }
     }
 
+    private static ulong MmioStep(TestMachine m, SplitMix64 random, int page, uint value)
+    {
+        if (page == HpetPage)
+        {
+            return HpetStep(m, random, value);
+        }
+
+        ulong address = page == StoragePage
+            ? 0xFF00_0000 + (value & 0xFFF8)
+            : page == IoApicPage
+            ? 0xFEC0_0000 + (ulong)(random.Below(5) * 0x10)
+            : 0xFEE0_0000 + (ulong)(random.Below(64) * 0x10);
+        switch (random.Below(12))
+        {
+            case < 4:
+                return m.Bus.ReadMmio(new Gpa(address), 4);
+            case 4:
+                m.Cpu.ApicBase ^= (value & 3) == 0 ? 0x800UL : 0;
+                m.Apic.ProcessorMsrWritten();
+                return 0;
+            case 5:
+                ulong apicBase = m.Cpu.ApicBase;
+                m.Cpu.ApicBase |= 0xC00;
+                ulong answer = m.Apic.TryReadApicMsr(0x800 + (value & 0x3F), out ulong read) ? read : ulong.MaxValue;
+                bool written = m.Apic.TryWriteApicMsr((value & 0x40) != 0 ? 0x6E0 : 0x800 + (value & 0x3F), (value >> 8) & 0x3FFF);
+                m.Cpu.ApicBase = apicBase;
+                m.Apic.ProcessorMsrWritten();
+                return answer + (written ? 1UL : 0);
+            case 6:
+                // Enabled, with the timer unmasked.
+                m.Bus.WriteMmio(new Gpa(0xFEE0_00F0), 4, 0x1FF);
+                m.Bus.WriteMmio(new Gpa(0xFEE0_0320), 4, value & 0x6_00FF);
+                return 0;
+            case 7:
+                m.Bus.WriteMmio(new Gpa(0xFEC0_0000), 4, 0x10 + (value & 0x3F));
+                m.Bus.WriteMmio(new Gpa(0xFEC0_0010), 4, value & 0xA7FF);
+                m.IoApic.SetLine((int)(value >> 27) % 24, (value & 1) != 0);
+                return 0;
+            case 8:
+                return m.Apic.InterruptPending ? m.Apic.Acknowledge() : 0x100UL;
+            default:
+                m.Bus.WriteMmio(new Gpa(address), 4, (value & 0x100) != 0 ? value & 0xFF : value);
+                return 0;
+        }
+    }
+
+    private static ulong HpetStep(TestMachine m, SplitMix64 random, uint value)
+    {
+        ulong[] registers = [0, 0x10, 0x10, 0x20, 0xF0, 0x100, 0x108, 0x120, 0x128, 0x140, 0x148];
+        var address = new Gpa(0xFED0_0000 + registers[random.Below(registers.Length)] + (value & 4));
+        if ((value & 0x300) == 0)
+        {
+            return m.Bus.ReadMmio(address, 4);
+        }
+
+        m.Bus.WriteMmio(address, 4 + (int)(value >> 29 & 4), (value & 0x400) != 0 ? value & 0x4F : value >> 11);
+        return 0;
+    }
+
     [Theory]
     [MemberData(nameof(Ports))]
     public void Device_SavedAndRestored_AnswersTheSame(string name, int[] ports)
     {
-        Assert.NotEmpty(name);
         for (ulong seed = 1; seed <= 20; seed++)
         {
             var random = new SplitMix64(seed);
-            var first = new TestMachine();
+            var first = new TestMachine(unitTest: name == nameof(UnitTest.TestDevice));
             for (int i = 0; i < 300; i++)
             {
                 Step(first, random, ports);
@@ -90,17 +166,20 @@ public sealed class StateTests
     [MemberData(nameof(Ports))]
     public void Device_RestoredWithoutQueueImage_SchedulesTheSameEvents(string name, int[] ports)
     {
-        Assert.NotEmpty(name);
         for (ulong seed = 1; seed <= 20; seed++)
         {
             var random = new SplitMix64(seed + 100);
-            var first = new TestMachine();
+            var first = new TestMachine(unitTest: name == nameof(UnitTest.TestDevice));
             for (int i = 0; i < 200; i++)
             {
                 Step(first, random, ports);
                 var second = new TestMachine(first.Clock.Now);
                 TestMachine.CopyFields(first.Pit, second.Pit);
                 TestMachine.CopyFields(first.Rtc, second.Rtc);
+                second.Cpu.ApicBase = first.Cpu.ApicBase;
+                TestMachine.CopyFields(first.Apic, second.Apic);
+                TestMachine.CopyFields(first.Hpet, second.Hpet);
+                TestMachine.CopyFields(first.Power, second.Power);
                 Assert.Equal(first.Events.NextDeadline, second.Events.NextDeadline);
                 Assert.Equal(first.Events.Count, second.Events.Count);
             }
@@ -138,7 +217,7 @@ public sealed class StateTests
     {
         var random = new SplitMix64(0x5EED);
         var m = new TestMachine();
-        int[] popular = [0x20, 0x21, 0xA0, 0xA1, 0x40, 0x41, 0x42, 0x43, 0x60, 0x61, 0x64, 0x70, 0x71, 0x92, 0x3F8, 0x3FA, 0x402, 0x4D0, 0x510, 0x511, 0x608, 0xCF8, 0xCFC];
+        int[] popular = [0x20, 0x21, 0xA0, 0xA1, 0x40, 0x41, 0x42, 0x43, 0x60, 0x61, 0x64, 0x70, 0x71, 0x92, 0x3F8, 0x3FA, 0x402, 0x4D0, 0x510, 0x511, 0x600, 0x604, 0x608, 0xE0, 0xE8, 0x2000, 0x2014, 0x8900, 0xC000, 0xC080, 0xCF8, 0xCFC];
         for (int i = 0; i < 100_000; i++)
         {
             int kind = random.Below(12);
@@ -147,6 +226,8 @@ public sealed class StateTests
             int size = 1 << random.Below(3);
             if (kind == 11)
             {
+                m.Bus.WriteMmio(new Gpa(0xFED0_0000 + (word >> 16 & 0x1F8)), 1 + random.Below(8), word);
+                m.Bus.WriteMmio(new Gpa(0xFEC0_0000 + (word >> 8 & 0x50)), 1 + random.Below(8), word);
                 m.Bus.WriteMmio(new Gpa(0xFEE0_0000 + (word & 0xFFF)), 1 + random.Below(8), word);
                 m.Bus.ReadMmio(new Gpa(word), 1 + random.Below(8));
                 m.Advance(word >> random.Below(64) & 0xFFF_FFFF);
@@ -257,7 +338,7 @@ public sealed class StateTests
         foreach (FieldInfo member in owner.GetType().GetFields(All))
         {
             object? value = member.GetValue(owner);
-            IEnumerable<object> parts = value is PitChannel[] channels ? channels : value is PicChip or PciConfiguration ? [value] : [];
+            IEnumerable<object> parts = value is PitChannel[] channels ? channels : value is object[] others && others[0].GetType().DeclaringType == typeof(Hpet) ? others : value is PicChip or PciConfiguration ? [value] : [];
             foreach (object part in parts)
             {
                 foreach ((object, FieldInfo) inner in Members(part))

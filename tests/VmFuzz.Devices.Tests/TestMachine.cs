@@ -1,4 +1,7 @@
 using VmFuzz.Arch;
+using VmFuzz.Devices.Acpi;
+using VmFuzz.Devices.Apic;
+using VmFuzz.Devices.UnitTest;
 
 namespace VmFuzz.Devices.Tests;
 
@@ -51,6 +54,8 @@ internal sealed class TestSink : IConsoleSink, IDebugSink, IMachineControl, IBus
 
     public void RequestReset(string reason) => Log.Add("reset " + reason);
 
+    public void RequestPowerOff(string reason) => Log.Add("off " + reason);
+
     public void SetA20(A20Gate gate, bool enabled) => Log.Add($"a20 {gate} {enabled}");
 
     public void FirstFloatingAccess(bool isPort, ulong address, bool write) => Log.Add($"floating {isPort} {address:x} {write}");
@@ -69,11 +74,32 @@ internal sealed class TestSink : IConsoleSink, IDebugSink, IMachineControl, IBus
     }
 }
 
+/// <summary>The processor of a local APIC: a settable base, a TSC that goes with the time, and what it was sent.</summary>
+internal sealed class TestApicProcessor(TestClock clock, TestSink sink) : IApicProcessor
+{
+    public ulong ApicBase { get; set; } = 0xFEE0_0900;
+
+    public ulong TscOffset { get; set; }
+
+    public ulong Tsc => clock.Now + TscOffset;
+
+    public int Looks { get; private set; }
+
+    public void InterruptChanged() => Looks++;
+
+    public void Signal(ApicDelivery delivery, byte vector) => sink.Log.Add($"signal {delivery} {vector:x2}");
+}
+
 /// <summary>Every device on one bus, as a PC has them.</summary>
 internal sealed class TestMachine
 {
-    public TestMachine(ulong now = 0)
+    private readonly bool _unitTest;
+
+    /// <param name="now">Virtual time.</param>
+    /// <param name="unitTest">Whether the unit-test device stands at its ports; it takes 0xe9 from the debug ports.</param>
+    public TestMachine(ulong now = 0, bool unitTest = false)
     {
+        _unitTest = unitTest;
         Clock.Now = now;
         Bus = new IoBus();
         Pic = new Pic8259Pair();
@@ -86,7 +112,16 @@ internal sealed class TestMachine
         Reset = new ResetControl(Sink);
         PmTimer = new PmTimer(Clock);
         FwCfg = new FwCfg(FwCfgTable.Empty.With(5, (ushort)1).With(3, 0x800_0000UL).WithFile("etc/a", [1, 2, 3]));
-        Apic = new LocalApicStub();
+        var interrupts = new ApicBus();
+        Cpu = new TestApicProcessor(Clock, Sink);
+        IoApic = new IoApic(interrupts);
+        Apic = new LocalApic(0, Cpu, interrupts, Pic, Clock, Events);
+        Pic.Output = new InterruptLine(Apic, 0);
+        Hpet = new Hpet(Clock, Events, IoApic);
+        Power = new PowerControl(Clock, Events, new InterruptLine(Pic, 9), Sink);
+        Events.Register(Apic);
+        Events.Register(Hpet);
+        Events.Register(Power);
         Events.Register(Pit);
         Events.Register(Rtc);
         Bus.AddPorts(Serial16550.FirstPort, Serial16550.PortCount, Serial);
@@ -95,12 +130,23 @@ internal sealed class TestMachine
         Bus.AddPorts(Rtc.FirstPort, 2, Rtc);
         Pci.Attach(Bus, Reset);
         Reset.Attach(Bus, withResetPort: false);
-        Debug.Attach(Bus);
+        Debug.Attach(Bus, withOutput: !unitTest);
         Keyboard.Attach(Bus);
         PmTimer.Attach(Bus);
         FwCfg.Attach(Bus);
-        Apic.Attach(Bus);
-        Devices = [Serial, Pit, Rtc, Pci, Pic, Keyboard, Debug, Reset, FwCfg, PmTimer, Apic];
+        UnitTest = new TestDevice(IoApic, Sink);
+        PciTest = new PciTestFunction();
+        if (unitTest)
+        {
+            UnitTest.Attach(Bus);
+        }
+
+        PciTest.Attach(Bus, Pci, 0x20);
+        IoApic.Attach(Bus);
+        Hpet.Attach(Bus);
+        Power.Attach(Bus);
+        Bus.AddMovable(Apic);
+        Devices = [Serial, Pit, Rtc, Pci, Pic, Keyboard, Debug, Reset, FwCfg, PmTimer, Power, Hpet, IoApic, Apic, UnitTest, PciTest];
     }
 
     public TestClock Clock { get; } = new();
@@ -131,7 +177,19 @@ internal sealed class TestMachine
 
     public FwCfg FwCfg { get; }
 
-    public LocalApicStub Apic { get; }
+    public TestApicProcessor Cpu { get; }
+
+    public IoApic IoApic { get; }
+
+    public LocalApic Apic { get; }
+
+    public Hpet Hpet { get; }
+
+    public TestDevice UnitTest { get; }
+
+    public PciTestFunction PciTest { get; }
+
+    public PowerControl Power { get; }
 
     public Device[] Devices { get; }
 
@@ -154,7 +212,8 @@ internal sealed class TestMachine
     /// <summary>A fresh machine at the same time with the same fields and events.</summary>
     public TestMachine Copy()
     {
-        var copy = new TestMachine(Clock.Now);
+        var copy = new TestMachine(Clock.Now, _unitTest);
+        (copy.Cpu.ApicBase, copy.Cpu.TscOffset) = (Cpu.ApicBase, Cpu.TscOffset);
         for (int i = 0; i < Devices.Length; i++)
         {
             CopyFields(Devices[i], copy.Devices[i]);

@@ -202,13 +202,13 @@ public unsafe class VmmTests
             return 0x20;
         }
 
-        public bool TryReadX2Apic(uint msr, out ulong value)
+        public bool TryReadApicMsr(uint msr, out ulong value)
         {
             value = 0;
             return false;
         }
 
-        public bool TryWriteX2Apic(uint msr, ulong value) => false;
+        public bool TryWriteApicMsr(uint msr, ulong value) => false;
     }
 
     private sealed class UserMachine : IVmmHost

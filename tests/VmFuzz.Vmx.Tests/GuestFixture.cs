@@ -162,13 +162,13 @@ internal sealed unsafe class GuestFixture : IBus, IClock, IInputSource, IInterru
         return InterruptVector;
     }
 
-    public bool TryReadX2Apic(uint msr, out ulong value)
+    public bool TryReadApicMsr(uint msr, out ulong value)
     {
         value = 0;
         return false;
     }
 
-    public bool TryWriteX2Apic(uint msr, ulong value) => false;
+    public bool TryWriteApicMsr(uint msr, ulong value) => false;
 
     public bool OnBoundary(ulong retired, out ulong nextLimit)
     {
