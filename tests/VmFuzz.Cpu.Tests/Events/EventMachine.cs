@@ -188,13 +188,13 @@ internal sealed unsafe class EventMachine : IBoundary, IProcessorObserver, IInte
         return InterruptVector;
     }
 
-    bool IInterruptController.TryReadX2Apic(uint msr, out ulong value)
+    bool IInterruptController.TryReadApicMsr(uint msr, out ulong value)
     {
         value = 0;
         return false;
     }
 
-    bool IInterruptController.TryWriteX2Apic(uint msr, ulong value) => false;
+    bool IInterruptController.TryWriteApicMsr(uint msr, ulong value) => false;
 
     private string Text()
     {
