@@ -88,9 +88,19 @@ public sealed unsafe partial class VmxUnit
     public bool TryPeekEpt(ulong eptPointer, ulong gpa, out ulong hpa)
     {
         (ulong root, int levels, bool flags) = (_eptRoot, _eptLevels, _eptFlags);
-        SetEptPointer(eptPointer & ~(1UL << 6));
-        EptFault fault = WalkEpt(gpa, AccessKind.Read, out hpa, out _, out _);
+        SetEptPointer(eptPointer);
+        bool mapped = TryPeek(gpa, out hpa);
         (_eptRoot, _eptLevels, _eptFlags) = (root, levels, flags);
+        return mapped;
+    }
+
+    /// <inheritdoc/>
+    public bool TryPeek(ulong gpa, out ulong hpa)
+    {
+        bool flags = _eptFlags;
+        _eptFlags = false;
+        EptFault fault = WalkEpt(gpa, AccessKind.Read, out hpa, out _, out _);
+        _eptFlags = flags;
         return fault == EptFault.None;
     }
 
