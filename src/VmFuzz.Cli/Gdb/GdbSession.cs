@@ -20,8 +20,8 @@ internal sealed class GdbSession : IDisposable
     /// <param name="arguments">What was asked for; null for nothing.</param>
     /// <param name="machine">The machine, before its run.</param>
     /// <param name="writable">Whether gdb may change the guest.</param>
-    /// <param name="live">Through which gdb's wish to end the run goes.</param>
-    public static GdbSession? Open(Host host, GdbArguments? arguments, Machine machine, bool writable, LiveSource live)
+    /// <param name="live">Through which gdb's wish to end the run goes; null when it cannot be ended.</param>
+    public static GdbSession? Open(Host host, GdbArguments? arguments, Machine machine, bool writable, LiveSource? live)
     {
         if (arguments is null)
         {
@@ -29,8 +29,8 @@ internal sealed class GdbSession : IDisposable
         }
 
         GdbListener listener = GdbListener.Open(arguments.Address);
-        listener.Cancelled = () => live.StopRequested;
-        var debugger = new MachineDebugger(machine, listener, writable, arguments.StartStopped) { Killed = live.RequestStop };
+        listener.Cancelled = () => live?.StopRequested == true;
+        var debugger = new MachineDebugger(machine, listener, writable, arguments.StartStopped) { Killed = () => live?.RequestStop() };
         host.Err.WriteLine($"vmfuzz: gdb can connect: target remote {listener.Address}");
         return new GdbSession(listener, debugger);
     }

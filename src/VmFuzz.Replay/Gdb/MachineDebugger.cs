@@ -170,7 +170,13 @@ public sealed class MachineDebugger : IInstructionWatch, IGdbTarget, IDisposable
             return null;
         }
 
-        return _breakpoints.CodeAt(processor.NextInstruction) ?? (_stepping ? new GdbStop(GdbStopKind.Stepped) : null);
+        if (_breakpoints.CodeAt(processor.NextInstruction) is { } met)
+        {
+            // gdb looks for the breakpoint at RIP. Where a segment's base lies between, it would find none and go on.
+            return processor.Rip == processor.NextInstruction ? met : new GdbStop(GdbStopKind.Stepped);
+        }
+
+        return _stepping ? new GdbStop(GdbStopKind.Stepped) : null;
     }
 
     private void Pump()
