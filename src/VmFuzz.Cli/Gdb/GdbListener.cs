@@ -13,15 +13,24 @@ internal sealed class GdbListener : IGdbLink, IDisposable
     // How often a stopped run looks whether it is to end. Unit: milliseconds.
     private const int CancelPoll = 100;
 
+    // How long gdb has to read the end. Unit: milliseconds.
+    private const int LastWords = 1000;
+
     private readonly object _gate = new();
     private readonly Queue<(GdbLinkEvent Kind, byte[] Bytes)> _queue = new();
     private readonly TcpListener _listener;
+    private readonly Thread _thread;
     private Socket? _socket;
     private volatile bool _available;
     private volatile bool _disposed;
     private int _waiting;
 
-    private GdbListener(TcpListener listener) => _listener = listener;
+    private GdbListener(TcpListener listener)
+    {
+        _listener = listener;
+        _thread = new Thread(Serve) { IsBackground = true, Name = "gdb" };
+        _thread.Start();
+    }
 
     /// <summary>Whether the run is to end without gdb: asked while the guest is stopped.</summary>
     public Func<bool>? Cancelled { get; set; }
@@ -46,9 +55,7 @@ internal sealed class GdbListener : IGdbLink, IDisposable
             throw UserError.At($"gdb cannot be waited for: {error.Message}", $"-gdb tcp:{address}", "give another port, or 0 for any");
         }
 
-        var made = new GdbListener(listener);
-        new Thread(made.Serve) { IsBackground = true, Name = "gdb" }.Start();
-        return made;
+        return new GdbListener(listener);
     }
 
     /// <inheritdoc/>
@@ -95,7 +102,17 @@ internal sealed class GdbListener : IGdbLink, IDisposable
     {
         _disposed = true;
         _listener.Dispose();
-        _socket?.Dispose();
+        try
+        {
+            // gdb reads what was sent last and closes its side; cutting it off would lose that.
+            _socket?.Shutdown(SocketShutdown.Send);
+            _thread.Join(LastWords);
+            _socket?.Dispose();
+        }
+        catch (Exception error) when (error is SocketException or ObjectDisposedException)
+        {
+            // It closed first.
+        }
     }
 
     private void Serve()

@@ -101,7 +101,7 @@ public class GdbCommandTests : CommandFixture
         var run = new Thread(() => status = Program.Run([.. command, "-gdb", "tcp::0", "-S"], output, error));
         run.Start();
         string target = error.Await(static line => line.Contains(Marker, StringComparison.Ordinal));
-        var start = new ProcessStartInfo(gdb!) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
+        var start = new ProcessStartInfo(gdb!) { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
         foreach (string argument in (string[])["--batch", "-nx", "-ex", target[target.IndexOf(Marker, StringComparison.Ordinal)..], .. commands.SelectMany(static c => (string[])["-ex", c])])
         {
             start.ArgumentList.Add(argument);

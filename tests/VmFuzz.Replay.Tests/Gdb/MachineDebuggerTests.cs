@@ -34,7 +34,7 @@ public sealed class MachineDebuggerTests
         byte[] expected = Recordings.Record(options, new ScheduledSource(InputSchedule.Empty));
         var link = new ScriptedLink(Looks());
         Assert.Equal(expected, Recordings.Record(options, new ScheduledSource(InputSchedule.Empty), machine => Attach(machine, link)));
-        Assert.Contains("T05thread:01;", link.Replies);
+        Assert.Contains("T05thread:01;", link.Replies, StringComparer.Ordinal);
     }
 
     [Theory]
