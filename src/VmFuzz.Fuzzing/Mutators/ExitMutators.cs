@@ -104,6 +104,16 @@ internal static class ExitMutators
             ImmutableArray<FieldOverride> fields = c.Pick(GuestStates.All).Fields;
             return made.GuestState.Length + fields.Length > FuzzLimits.OverridesOfExit ? made : made with { GuestState = made.GuestState.AddRange(fields) };
         })),
+        Row("exits.step", 20, static (ref MutationContext c) => Change(ref c, static (ref MutationContext c, MadeExit made) =>
+        {
+            ImmutableArray<FieldOverride> fields = c.Pick(GuestStates.Steps).Fields;
+            InterruptionInfo trap = new(InterruptionType.HardwareException, Vector.Db);
+            return made.GuestState.Length + fields.Length > FuzzLimits.OverridesOfExit ? made : made with
+            {
+                Exit = new VmExit((uint)ExitReason.ExceptionOrNmi, PendingDebugExceptions.Bs, InterruptionInfo: trap),
+                GuestState = made.GuestState.AddRange(fields),
+            };
+        })),
         Row("exits.drop-overrides", 10, static (ref MutationContext c) => Change(ref c, static (ref MutationContext c, MadeExit made) => c.OneIn(2)
             ? made with { Registers = DropOne(ref c, made.Registers) }
             : made with { GuestState = DropOne(ref c, made.GuestState) })),

@@ -37,6 +37,9 @@ internal sealed record GuestStates(string Id, ImmutableArray<FieldOverride> Fiel
         new("stack", [new(VmcsField.GuestRsp, FuzzLayout.Stack)]),
     ];
 
+    /// <summary>Those in which a single step may trap.</summary>
+    public static readonly ImmutableArray<GuestStates> Steps = [.. All.Where(static s => s.Id.StartsWith("step", StringComparison.Ordinal))];
+
     /// <summary>CPL 3, in the wider code of a mode.</summary>
     public static GuestStates User(FlatMode mode) => All[mode == FlatMode.Long64 ? 0 : 1];
 

@@ -21,7 +21,6 @@ internal sealed class RunMonitor : IMachineObserver
     private ulong _failuresBefore;
     private int _passes;
     private bool _int1;
-    private uint _lastReason;
     private ulong _consoleHash;
 
     public RunMonitor(Machine machine, FuzzSource source, FeatureMap features)
@@ -80,7 +79,6 @@ internal sealed class RunMonitor : IMachineObserver
     {
         _failuresBefore = Failures;
         _passes = 0;
-        _lastReason = 0;
         _consoleHash = 0;
         Exits = 0;
         Reasons = 0;
@@ -114,7 +112,7 @@ internal sealed class RunMonitor : IMachineObserver
 
     public void OnDelivered(in GuestEvent delivered, ulong returnRip)
     {
-        Feature(2, delivered.Information & 0xFFF, (uint)_machine.Processor.Cpl);
+        Feature(2, (uint)QualificationClass.OfEvent(delivered.Information), (uint)_machine.Processor.Cpl);
         TrapOfInt1Faulted |= _int1 && delivered.Vector != Vector.Db;
         _int1 = false;
         CountPass(); // A handler that faults at its first instruction goes round without an exit.
@@ -139,17 +137,15 @@ internal sealed class RunMonitor : IMachineObserver
         Exits++;
         uint reason = exit.Reason & 0xFFFF;
         Reasons |= reason < 64 ? 1UL << (int)reason : 0;
-        Feature(3, (_lastReason << 8) | reason, (uint)QualificationClass.Of(exit, vcpu));
         if (exit.IdtVectoringInfo.Valid)
         {
-            Feature(4, reason, exit.IdtVectoringInfo.Value & 0xFFF);
+            Feature(4, reason, (uint)QualificationClass.OfEvent(exit.IdtVectoringInfo.Value));
         }
 
         TrapOfInt1Faulted |= _int1 && exit.Basic == ExitReason.TripleFault;
         EmulatedUnderBreakpoints |= exit.Basic is ExitReason.IoInstruction or ExitReason.EptMisconfiguration or ExitReason.EptViolation
             && WatchesData(vcpu.Vmx.Dr7);
         _int1 |= exit.InterruptionInfo is { Valid: true, Type: InterruptionType.PrivilegedSoftwareException };
-        _lastReason = reason;
         AtExit?.Invoke(vcpu);
     }
 
