@@ -1,11 +1,13 @@
+using System.Collections.Immutable;
 using System.CommandLine;
 using System.Net;
 using System.Net.Sockets;
+using VmFuzz.Replay.Gdb;
 
 namespace VmFuzz.Cli.Gdb;
 
-/// <summary>Where gdb connects, and whether the first instruction waits for it.</summary>
-internal sealed record GdbArguments(IPEndPoint Address, bool StartStopped);
+/// <summary>Where gdb connects, whether the first instruction waits for it, and what it takes the processor for.</summary>
+internal sealed record GdbArguments(IPEndPoint Address, bool StartStopped, GdbArchitecture Architecture);
 
 /// <summary>The options of gdb, as QEMU has them.</summary>
 internal sealed class GdbOptionSet
@@ -15,13 +17,18 @@ internal sealed class GdbOptionSet
 
     private const string Kind = "tcp:";
 
+    private static readonly ImmutableArray<(string Name, GdbArchitecture Architecture)> Architectures =
+        [("i8086", GdbArchitecture.I8086), ("i386", GdbArchitecture.I386), ("x86-64", GdbArchitecture.X64)];
+
     private readonly Option<string> _gdb = new("--gdb") { HelpName = "tcp:HOST:PORT", Description = "Wait for gdb at an address: tcp::1234 is port 1234 of this machine alone, port 0 any free one." };
+    private readonly Option<string> _architecture = new("--gdb-arch") { HelpName = string.Join('|', Architectures.Select(static a => a.Name)), Description = "What gdb takes the processor for. Default: x86-64 for a pc, the start's for a flat guest." };
     private readonly Option<bool> _short = new("-s") { Description = "The same as -gdb tcp::1234." };
     private readonly Option<bool> _stopped = new("-S") { Description = "Do not start before gdb says so." };
 
     public GdbOptionSet(Command command)
     {
         command.Options.Add(_gdb);
+        command.Options.Add(_architecture);
         command.Options.Add(_short);
         command.Options.Add(_stopped);
     }
@@ -38,10 +45,18 @@ internal sealed class GdbOptionSet
 
         if (text is null && !parsed.GetValue(_short))
         {
-            return stopped ? throw UserError.At("nobody could start the guest", "-S", "add -s or -gdb tcp::PORT") : null;
+            return stopped || parsed.GetValue(_architecture) is not null ? throw UserError.At("there is no gdb to wait for", stopped ? "-S" : "--gdb-arch", "add -s or -gdb tcp::PORT") : null;
         }
 
-        return new GdbArguments(text is null ? new IPEndPoint(IPAddress.Loopback, DefaultPort) : AddressOf(text), stopped);
+        return new GdbArguments(text is null ? new IPEndPoint(IPAddress.Loopback, DefaultPort) : AddressOf(text), stopped, ArchitectureOf(parsed.GetValue(_architecture)));
+    }
+
+    private static GdbArchitecture ArchitectureOf(string? name)
+    {
+        GdbArchitecture found = Architectures.FirstOrDefault(a => a.Name == name).Architecture;
+        return name is null || found != GdbArchitecture.OfMachine
+            ? found
+            : throw UserError.At($"gdb does not know the architecture '{name}'", "--gdb-arch", $"use {string.Join(", ", Architectures.Select(static a => a.Name))}");
     }
 
     private static IPEndPoint AddressOf(string text)

@@ -30,7 +30,7 @@ internal sealed class GdbSession : IDisposable
 
         GdbListener listener = GdbListener.Open(arguments.Address);
         listener.Cancelled = () => live?.StopRequested == true;
-        var debugger = new MachineDebugger(machine, listener, writable, arguments.StartStopped) { Killed = () => live?.RequestStop() };
+        var debugger = new MachineDebugger(machine, listener, writable, arguments.StartStopped, arguments.Architecture) { Killed = () => live?.RequestStop() };
         host.Err.WriteLine($"vmfuzz: gdb can connect: target remote {listener.Address}");
         return new GdbSession(listener, debugger);
     }

@@ -6,6 +6,19 @@ using VmFuzz.Machines;
 
 namespace VmFuzz.Replay.Gdb;
 
+/// <summary>What gdb takes the processor for.</summary>
+public enum GdbArchitecture : byte
+{
+    /// <summary>What it is: for a pc 64 bits, for flat guests those of their start.</summary>
+    OfMachine,
+    /// <summary>16-bit code.</summary>
+    I8086,
+    /// <summary>32-bit code.</summary>
+    I386,
+    /// <summary>64-bit code.</summary>
+    X64,
+}
+
 /// <summary>What gdb is told about the processor: its architecture and its registers, in the order of their numbers.</summary>
 /// <remarks>gdb manual "Target Descriptions" and "i386 Features" say which names gdb knows.</remarks>
 internal sealed class GdbDescription
@@ -64,11 +77,14 @@ internal sealed class GdbDescription
     /// <summary>The description as gdb reads it.</summary>
     public ImmutableArray<byte> Xml { get; }
 
-    /// <summary>The description for a machine: what its processor can do, but for flat guests the mode that they start in.</summary>
-    public static GdbDescription Of(Machine machine) => machine.Options switch
+    /// <summary>The description for a machine.</summary>
+    public static GdbDescription Of(Machine machine, GdbArchitecture architecture) => (architecture, machine.Options) switch
     {
-        { Kind: MachineKind.Flat, FlatMode: FlatMode.Real16 } => I8086,
-        { Kind: MachineKind.Flat, FlatMode: FlatMode.Protected32 } => I386,
+        (GdbArchitecture.I8086, _) => I8086,
+        (GdbArchitecture.I386, _) => I386,
+        (GdbArchitecture.X64, _) => X64,
+        (_, { Kind: MachineKind.Flat, FlatMode: FlatMode.Real16 }) => I8086,
+        (_, { Kind: MachineKind.Flat, FlatMode: FlatMode.Protected32 }) => I386,
         _ => X64,
     };
 

@@ -28,13 +28,14 @@ public sealed class MachineDebugger : IInstructionWatch, IGdbTarget, IDisposable
     /// <param name="link">The way to gdb.</param>
     /// <param name="writable">Whether gdb may change registers and memory: not in a run that is recorded or replayed.</param>
     /// <param name="startStopped">Whether the first instruction waits for gdb.</param>
-    public MachineDebugger(Machine machine, IGdbLink link, bool writable, bool startStopped)
+    /// <param name="architecture">What gdb takes the processor for.</param>
+    public MachineDebugger(Machine machine, IGdbLink link, bool writable, bool startStopped, GdbArchitecture architecture = GdbArchitecture.OfMachine)
     {
         _machine = machine;
         _link = link;
         _writable = writable;
         _interrupted = startStopped;
-        _description = GdbDescription.Of(machine);
+        _description = GdbDescription.Of(machine, architecture);
         _server = new GdbServer(this);
         machine.Processor.Watch = this;
     }

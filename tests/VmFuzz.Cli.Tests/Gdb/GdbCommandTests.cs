@@ -14,9 +14,22 @@ public class GdbCommandTests : CommandFixture
     [InlineData("-gdb", "tcp:1234", "not an address for gdb")]
     [InlineData("-gdb", "tcp::70000", "not an address for gdb")]
     [InlineData("-gdb", "tcp:elsewhere:1", "not an address of this machine")]
-    [InlineData("-S", "-S", "nobody could start the guest")]
+    [InlineData("-S", "-S", "there is no gdb to wait for")]
+    [InlineData("--gdb-arch", "i386", "there is no gdb to wait for")]
     public void Run_WithWrongGdb_IsRefused(string option, string value, string text) =>
         Refuses(option == value ? Run("run", "-kernel", HelloFile, option) : Run("run", "-kernel", HelloFile, option, value), text);
+
+    [Fact]
+    public void Run_WithUnknownArchitecture_IsRefused() =>
+        Refuses(Run("run", "-kernel", HelloFile, "-s", "--gdb-arch", "arm"), "does not know the architecture 'arm'", "use i8086, i386, x86-64");
+
+    [Fact]
+    public void Gdb_ToldThatCodeHas16Bits_DecodesIt()
+    {
+        string guest = Make("load.bin", [0xBE, 0x14, 0x00, 0x00, 0x00, 0xF4]);
+        (_, string talk) = UnderGdb(["run", "-kernel", guest, "--gdb-arch", "i8086"], "x/i $cs_base + $pc", "detach");
+        Assert.Contains("mov    $0x14,%si", talk, StringComparison.Ordinal);
+    }
 
     [Fact]
     public void Run_WithGdbThatNeverComes_RunsToItsEnd()
