@@ -82,6 +82,7 @@ internal static class CommandTree
             vmfuzz run -machine flat -kernel guest.bin --flat-mode real16 --dump-state
             vmfuzz run -machine flat -accel kvm -kernel guest.bin --log exits,int --max-instructions 100000
             vmfuzz run -bios u-boot.rom -serial stdio < keys.txt
+            vmfuzz run -kernel guest.bin -s -S
             """;
         var options = new MachineOptionSet(command);
         command.SetAction(parsed => RunCommand.Execute(host, options.Read(parsed), null, force: false));
@@ -111,6 +112,7 @@ internal static class CommandTree
         help[command] = """
             vmfuzz replay boot.vmtrace
             vmfuzz replay boot.vmtrace --check
+            vmfuzz replay boot.vmtrace -s -S
             vmfuzz replay cut.vmtrace --allow-truncated
             vmfuzz replay old.vmtrace --compare
             vmfuzz replay campaign/worker00/findings/x/trace.vmtrace --plugin handlers.dll --check
@@ -127,7 +129,8 @@ internal static class CommandTree
         command.Add(plugins);
         command.Add(check);
         command.Add(json);
-        command.SetAction(parsed => ReplayCommand.Execute(host, parsed.GetValue(file)!, parsed.GetValue(plugins) ?? [], parsed.GetValue(compare), parsed.GetValue(truncated), parsed.GetValue(check), parsed.GetValue(json)));
+        var gdb = new Gdb.GdbOptionSet(command);
+        command.SetAction(parsed => ReplayCommand.Execute(host, parsed.GetValue(file)!, parsed.GetValue(plugins) ?? [], parsed.GetValue(compare), parsed.GetValue(truncated), parsed.GetValue(check), gdb.Read(parsed), parsed.GetValue(json)));
         return command;
     }
 

@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.CommandLine;
 using System.Globalization;
+using VmFuzz.Cli.Gdb;
 using VmFuzz.Cpu;
 using VmFuzz.Machines;
 using VmFuzz.Replay;
@@ -48,6 +49,8 @@ internal sealed class MachineOptionSet
     private readonly Option<string> _chaosSpan = Text("--chaos-span", "N", "Spread them over so many instructions. Default: 2000000.");
     private readonly Option<bool> _json = CommandTree.JsonOption("The summary as one JSON object on standard output; the guest's console then goes to standard error.");
 
+    private readonly GdbOptionSet _gdb;
+
     public MachineOptionSet(Command command)
     {
         foreach (Option option in (Option[])[
@@ -57,6 +60,8 @@ internal sealed class MachineOptionSet
         {
             command.Options.Add(option);
         }
+
+        _gdb = new GdbOptionSet(command);
     }
 
     /// <summary>Checks everything and reads the images.</summary>
@@ -114,6 +119,7 @@ internal sealed class MachineOptionSet
                 TypedBytes = (int)Number(parsed, _chaosBytes, 100, 1_000_000),
                 Span = Math.Max(1, Number(parsed, _chaosSpan, 2_000_000, ulong.MaxValue >> 2)),
             },
+            Gdb = _gdb.Read(parsed),
             Json = parsed.GetValue(_json),
         };
         CheckCombinations(parsed, arguments, bios, kernel);

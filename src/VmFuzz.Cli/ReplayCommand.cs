@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using VmFuzz.Cli.Gdb;
 using VmFuzz.Fuzzing;
 using VmFuzz.Machines;
 using VmFuzz.Replay;
@@ -11,7 +12,7 @@ namespace VmFuzz.Cli;
 internal static class ReplayCommand
 {
     /// <summary>Replays a trace and verifies everything in it.</summary>
-    public static int Execute(Host host, string path, IReadOnlyList<string> pluginFiles, bool compare, bool allowTruncated, bool check, bool json)
+    public static int Execute(Host host, string path, IReadOnlyList<string> pluginFiles, bool compare, bool allowTruncated, bool check, GdbArguments? gdbAt, bool json)
     {
         using TraceReader reader = Open(path);
         FuzzPlugins plugins = FuzzPlugins.Load(pluginFiles);
@@ -30,6 +31,7 @@ internal static class ReplayCommand
             replayer.Observe(observer);
         }
 
+        using GdbSession? gdb = GdbSession.Open(host, gdbAt, replayer.Machine, writable: false, live: null);
         var watch = Stopwatch.StartNew();
         using var screen = new Screen(null, null, host.Err, owned: false);
         if (host.ErrorIsTerminal)
@@ -41,6 +43,7 @@ internal static class ReplayCommand
         try
         {
             result = replayer.Run();
+            gdb?.Finish(result.Stop.GuestStatus);
         }
         finally
         {

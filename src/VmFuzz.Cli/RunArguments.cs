@@ -1,3 +1,4 @@
+using VmFuzz.Cli.Gdb;
 using VmFuzz.Machines;
 using VmFuzz.Replay;
 
@@ -52,6 +53,9 @@ internal sealed record RunArguments
     public string Chaos { get; init; } = "";
 
     public ChaosOptions ChaosOptions { get; init; } = new();
+
+    /// <summary>Where gdb connects; null for no gdb.</summary>
+    public GdbArguments? Gdb { get; init; }
 
     public bool Json { get; init; }
 }

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using VmFuzz.Arch;
+using VmFuzz.Cli.Gdb;
 using VmFuzz.Machines;
 using VmFuzz.Replay;
 using VmFuzz.Trace;
@@ -41,6 +42,7 @@ internal static class RunCommand
             machine.Observe(new ObserverPair(machine.Observer!, observer));
         }
 
+        using GdbSession? gdb = GdbSession.Open(host, arguments.Gdb, machine, writable: writer is null, live);
         using SignalTrap? trap = host.OwnsProcess ? new SignalTrap(live) : null;
         ConnectInput(host, arguments, live);
         var watch = Stopwatch.StartNew();
@@ -53,6 +55,7 @@ internal static class RunCommand
         try
         {
             stop = machine.Run();
+            gdb?.Finish(stop.GuestStatus);
         }
         finally
         {

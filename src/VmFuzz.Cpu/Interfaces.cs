@@ -28,6 +28,31 @@ public interface IStandIn
     void Step(Processor processor);
 }
 
+/// <summary>
+/// Looks at the processor between instructions and at its accesses, without being part of the run: a debugger. Costs
+/// nothing when absent.
+/// </summary>
+public interface IInstructionWatch
+{
+    /// <summary>
+    /// Whether the instructions in the page of a linear address are to be shown one by one. Asked wherever the dispatcher
+    /// is: at each limit of <see cref="IBoundary"/> at the latest.
+    /// </summary>
+    bool ShowsCode(ulong linear);
+
+    /// <summary>
+    /// An instruction of such a page is about to be executed, after the events that come before it. May take its time and
+    /// read everything. Called again for the same instruction when something else came between.
+    /// </summary>
+    void BeforeInstruction(Processor processor);
+
+    /// <summary>Whether data accesses to the page of a linear address are to be shown.</summary>
+    bool ShowsData(ulong linear);
+
+    /// <summary>A data access is made; it may be in a page that is not to be shown.</summary>
+    void OnAccess(ulong linear, int size, bool write);
+}
+
 /// <summary>Observes what the processor does at events; costs nothing when absent.</summary>
 public interface IProcessorObserver
 {
@@ -240,6 +265,10 @@ public interface ISecondStage
     /// <param name="writable">Whether a later write through the same mapping needs no further question.</param>
     /// <returns>False when an EPT violation or misconfiguration exit was recorded.</returns>
     bool Translate(ulong gpa, AccessKind access, bool pagingStructure, ulong gla, bool glaValid, out ulong hpa, out bool writable);
+
+    /// <summary>Translates a guest-physical address as a read would, without exits and without changing any flag.</summary>
+    /// <returns>False when it is not mapped for a read.</returns>
+    bool TryPeek(ulong gpa, out ulong hpa);
 }
 
 /// <summary>The VMX instructions in root operation. Implemented above; null where CPUID shows no VMX.</summary>

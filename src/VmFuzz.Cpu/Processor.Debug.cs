@@ -123,7 +123,8 @@ public sealed unsafe partial class Processor
 
     /// <summary>Whether translations of an address may be kept for an access.</summary>
     private bool MayCache(ulong linear, AccessKind access) =>
-        _breakpoints.Data == 0 || access == AccessKind.Fetch || !InWatchedPage(_breakpoints.Data, linear);
+        access == AccessKind.Fetch
+        || ((_breakpoints.Data == 0 || !InWatchedPage(_breakpoints.Data, linear)) && _watch?.ShowsData(linear) != true);
 
     // SDM "Data Memory and I/O Breakpoint Exception Conditions": a trap, when the access was made.
     private void NoteAccess(ulong linear, int size, bool write)
@@ -132,6 +133,8 @@ public sealed unsafe partial class Processor
         {
             _hits |= Overlapping(_breakpoints.Access | (write ? _breakpoints.Write : 0), linear, (ulong)size);
         }
+
+        _watch?.OnAccess(linear, size, write);
     }
 
     private void NotePort(ushort port, int size)

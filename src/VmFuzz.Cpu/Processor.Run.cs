@@ -70,8 +70,14 @@ public sealed unsafe partial class Processor
                 continue;
             }
 
+            bool shown = _watch is { } watch && Show(watch);
+            if (shown && s->Attention != 0)
+            {
+                continue;
+            }
+
             ulong before = (s->Interruptibility & 3) | (s->Flags & (RFlags.Tf | RFlags.Rf));
-            if (before != 0 || AtWatchedCode)
+            if (before != 0 || shown || AtWatchedCode)
             {
                 Step(before);
             }

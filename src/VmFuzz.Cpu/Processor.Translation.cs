@@ -243,8 +243,7 @@ public sealed unsafe partial class Processor
                 return PageFault(linear, access, mode, 0);
             }
 
-            bool large = level > 1 && !pdpteRegister && (entry & EntryLarge) != 0
-                && (pae ? level == 2 || (level == 3 && longMode && Model.Has(CpuFeatures.Page1G)) : (s->Cr4 & Cr4.Pse) != 0);
+            bool large = !pdpteRegister && IsLargePage(entry, level, pae, longMode);
             if (HasReservedBits(entry, level, large, pae, longMode, pdpteRegister, nxe))
             {
                 return PageFault(linear, access, mode, PageFaultError.Present | PageFaultError.Reserved);
@@ -279,15 +278,25 @@ public sealed unsafe partial class Processor
                 return false;
             }
 
-            ulong offsetMask = (1UL << shift) - 1;
-            ulong frame = pae ? entry & entryMask & ~offsetMask
-                : large ? (entry & 0xFFC0_0000UL) | ((entry & 0x001F_E000UL) << 19)
-                : entry & 0xFFFF_F000UL;
-            physical = frame | (linear & offsetMask);
+            physical = PageAddress(entry, linear, shift, pae, large);
             return true;
         }
 
         return false;
+    }
+
+    // Whether an entry above the last level maps a page.
+    private bool IsLargePage(ulong entry, int level, bool pae, bool longMode) => level > 1 && (entry & EntryLarge) != 0
+        && (pae ? level == 2 || (level == 3 && longMode && Model.Has(CpuFeatures.Page1G)) : (_state->Cr4 & Cr4.Pse) != 0);
+
+    // The physical address of a linear one in the page that an entry maps.
+    private ulong PageAddress(ulong entry, ulong linear, int shift, bool pae, bool large)
+    {
+        ulong offsetMask = (1UL << shift) - 1;
+        ulong frame = pae ? entry & PhysicalMask & ~0xFFFUL & ~offsetMask
+            : large ? (entry & 0xFFC0_0000UL) | ((entry & 0x001F_E000UL) << 19)
+            : entry & 0xFFFF_F000UL;
+        return frame | (linear & offsetMask);
     }
 
     private ulong PhysicalMask => (1UL << Model.PhysicalBits) - 1;

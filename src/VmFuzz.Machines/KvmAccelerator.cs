@@ -17,6 +17,7 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
         var options = VmOptions.Default with { ExitCost = machine.Options.ExitCost };
         Vm = new KvmSystem().CreateVm(machine.Memory, machine.Clock, this, machine.Variants.Kvm?.Invoke(options) ?? options);
         Vm.MapMachine();
+        Vmx.Unmapped = (ulong gpa, out ulong hpa) => Vm.TryTranslate(gpa, out hpa, out _, out _);
         Vcpu = Vm.CreateVcpu(machine.Processor, Vmx);
         Vcpu.LocalApic = machine.InterruptController;
         Vcpu.ForwardInput = input => machine.ApplyDeviceInput(input);

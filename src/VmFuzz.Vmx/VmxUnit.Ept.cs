@@ -88,11 +88,30 @@ public sealed unsafe partial class VmxUnit
     public bool TryPeekEpt(ulong eptPointer, ulong gpa, out ulong hpa)
     {
         (ulong root, int levels, bool flags) = (_eptRoot, _eptLevels, _eptFlags);
-        SetEptPointer(eptPointer & ~(1UL << 6));
-        EptFault fault = WalkEpt(gpa, AccessKind.Read, out hpa, out _, out _);
+        SetEptPointer(eptPointer);
+        bool mapped = TryPeek(gpa, out hpa);
         (_eptRoot, _eptLevels, _eptFlags) = (root, levels, flags);
-        return fault == EptFault.None;
+        return mapped;
     }
+
+    /// <inheritdoc/>
+    public bool TryPeek(ulong gpa, out ulong hpa)
+    {
+        bool flags = _eptFlags;
+        _eptFlags = false;
+        EptFault fault = WalkEpt(gpa, AccessKind.Read, out hpa, out _, out _);
+        _eptFlags = flags;
+        return fault == EptFault.None || (fault == EptFault.Violation && Unmapped is { } unmapped && unmapped(gpa, out hpa));
+    }
+
+    /// <summary>Finds the memory that a hypervisor has for a guest-physical address.</summary>
+    public delegate bool UnmappedMemory(ulong gpa, out ulong hpa);
+
+    /// <summary>
+    /// What <see cref="TryPeek"/> finds where the hypervisor around this processor will map memory at the guest's first
+    /// access; null when it has nothing but its tables.
+    /// </summary>
+    public UnmappedMemory? Unmapped { get; set; }
 
     private EptFault WalkEpt(ulong gpa, AccessKind access, out ulong hpa, out ulong rights, out bool writable)
     {
