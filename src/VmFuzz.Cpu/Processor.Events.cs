@@ -205,6 +205,12 @@ public sealed unsafe partial class Processor
             s->Interruptibility |= 8;
         }
 
+        if (raised.Type == EventType.HardwareException)
+        {
+            // As an injected one does (SDM "Delivery of Pending Debug Exceptions after VM Entry"); a task's trap came with its delivery.
+            s->PendingDebug &= TaskDr6;
+        }
+
         CountDelivery();
         KeepHits();
         StateChanged();

@@ -134,6 +134,21 @@ public sealed unsafe class SystemDebugTests
         Assert.Equal((0UL, 0UL), (f.Cpu[Gpr.Rcx], f.Cpu.RFlagsValue & RFlags.Rf));
     }
 
+    [Fact]
+    public void SingleStep_HeldBackByMovSs_IsLostToAFault()
+    {
+        // mov ss, ax; ud2. The handler of #UD is an INC EDX and a HLT, that of #DB a HLT.
+        using SystemFixture f = Make(Tier.Cold, 0x8E, 0xD0, 0x0F, 0x0B);
+        f.SetVector(Vector.Ud, SystemFixture.Code0, offset: 0x9100);
+        Put(f, 0x9100, 0x42, 0xF4);
+        f.Cpu[Gpr.Rax] = SystemFixture.Data0;
+        ulong edx = f.Cpu[Gpr.Rdx];
+        f.Cpu.RFlagsValue = RFlags.Tf;
+        Assert.Equal(CpuStop.Halted, f.Cpu.Run());
+        Assert.Equal((0x9102UL, edx + 1), (f.Cpu.Rip, f.Cpu[Gpr.Rdx]));
+        Assert.Equal((Fixed6, 0UL), (f.State->Dr6, f.State->PendingDebug));
+    }
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]

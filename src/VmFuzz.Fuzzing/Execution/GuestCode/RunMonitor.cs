@@ -21,6 +21,7 @@ internal sealed class RunMonitor : IMachineObserver
     private ulong _failuresBefore;
     private int _passes;
     private bool _int1;
+    private ulong _nmiAt;
     private ulong _consoleHash;
 
     public RunMonitor(Machine machine, FuzzSource source, FeatureMap features)
@@ -42,7 +43,7 @@ internal sealed class RunMonitor : IMachineObserver
     /// <summary>An allocation of the host failed.</summary>
     public bool AllocationFailed { get; private set; }
 
-    /// <summary>Two NMIs waited at once.</summary>
+    /// <summary>Two NMIs waited, or came, at once.</summary>
     public bool TwoNmis { get; private set; }
 
     /// <summary>An NMI waited behind STI.</summary>
@@ -89,6 +90,7 @@ internal sealed class RunMonitor : IMachineObserver
         TrapOfInt1Faulted = false;
         EmulatedUnderBreakpoints = false;
         _int1 = false;
+        _nmiAt = ulong.MaxValue;
         TooManyPasses = false;
         InjectedAt = ulong.MaxValue;
     }
@@ -100,6 +102,7 @@ internal sealed class RunMonitor : IMachineObserver
         _consoleHash = other._consoleHash;
         AllocationFailed = other.AllocationFailed;
         TwoNmis = other.TwoNmis;
+        _nmiAt = other._nmiAt;
         NmiBehindSti = other.NmiBehindSti;
         NmiBehindInterrupt = other.NmiBehindInterrupt;
         TrapOfInt1Faulted = other.TrapOfInt1Faulted;
@@ -107,8 +110,15 @@ internal sealed class RunMonitor : IMachineObserver
         Reasons = other.Reasons;
     }
 
-    public void OnInput(InputPoint point, in Position at, in Input input) =>
+    public void OnInput(InputPoint point, in Position at, in Input input)
+    {
         AllocationFailed |= input.Kind == InputKind.AllocationFailure;
+        if (input.Kind == InputKind.Nmi)
+        {
+            TwoNmis |= at.Retired == _nmiAt;
+            _nmiAt = at.Retired;
+        }
+    }
 
     public void OnDelivered(in GuestEvent delivered, ulong returnRip)
     {
