@@ -213,7 +213,7 @@ internal sealed partial class Emulator
         ulong top = (_gprs[(int)Gpr.Rsp] - (ulong)size) & StackMask;
         Span<byte> bytes = stackalloc byte[8];
         StateFields.Put(bytes, value);
-        step = WriteLinear(StackLinear(top), bytes[..size]);
+        step = WriteStack(top, bytes[..size]);
         SetStack(top);
         return step;
     }
@@ -228,7 +228,7 @@ internal sealed partial class Emulator
         {
             top = (top - (ulong)size) & StackMask;
             StateFields.Put(bytes, _gprs[i]);
-            Step step = WriteLinear(StackLinear(top), bytes[..size]);
+            Step step = WriteStack(top, bytes[..size]);
             if (step != Step.Done)
             {
                 return step;
@@ -245,7 +245,7 @@ internal sealed partial class Emulator
         ulong top = _gprs[(int)Gpr.Rsp] & StackMask;
         Span<byte> bytes = stackalloc byte[8];
         bytes.Clear();
-        Step step = ReadLinear(StackLinear(top), bytes[..size]);
+        Step step = ReadStack(top, bytes[..size]);
         if (step != Step.Done || ins.Op0Kind == OpKind.Register && !ins.Op0Register.IsGPR())
         {
             return step != Step.Done ? step : Step.Unknown;
@@ -258,7 +258,22 @@ internal sealed partial class Emulator
     private ulong StackMask => _vcpu.Vmx.Code64 ? ulong.MaxValue
         : (_vcpu.Vmx.GetSegment(SegmentRegister.Ss).Attributes & SegmentAttributes.Db) != 0 ? uint.MaxValue : 0xFFFFUL;
 
-    private ulong StackLinear(ulong offset) => _vcpu.Vmx.Code64 ? offset : (uint)(offset + _vcpu.Vmx.GetSegment(SegmentRegister.Ss).Base);
+    private Step WriteStack(ulong offset, ReadOnlySpan<byte> bytes) =>
+        TryStack(offset, bytes.Length, write: true, out ulong linear) ? WriteLinear(linear, bytes) : Step.Fault;
+
+    private Step ReadStack(ulong offset, Span<byte> bytes) =>
+        TryStack(offset, bytes.Length, write: false, out ulong linear) ? ReadLinear(linear, bytes) : Step.Fault;
+
+    // SDM "Stack-Segment Fault (#SS)": beyond the limit, or not canonical.
+    private bool TryStack(ulong offset, int size, bool write, out ulong linear)
+    {
+        SegmentState ss = _vcpu.Vmx.GetSegment(SegmentRegister.Ss);
+        bool code64 = _vcpu.Vmx.Code64;
+        linear = code64 ? offset : (uint)(offset + ss.Base);
+        bool inside = code64 ? IsCanonical(linear) && IsCanonical(linear + (ulong)(size - 1)) : Within(ss, offset, size, write);
+        _fault = inside ? _fault : GuestFault.Ss();
+        return inside;
+    }
 
     private void SetStack(ulong value)
     {

@@ -175,8 +175,7 @@ internal sealed partial class Emulator
         frame.Clear();
         for (int i = 0; i < 2; i++)
         {
-            ulong at = StackLinear((_gprs[(int)Gpr.Rsp] + (ulong)(i * bytes)) & StackMask);
-            Step step = ReadLinear(at, frame.Slice(i * 8, bytes));
+            Step step = ReadStack((_gprs[(int)Gpr.Rsp] + (ulong)(i * bytes)) & StackMask, frame.Slice(i * 8, bytes));
             if (step != Step.Done)
             {
                 return step;
