@@ -70,6 +70,14 @@ public sealed class Pic8259Pair : Device, IPortDevice, IInterruptController, IIn
         bus.AddPorts(0x4D0, 2, this, EdgeLevelOffset);
     }
 
+    /// <summary>Raises a line that falls before the processor acknowledges it: the answer is the spurious vector.</summary>
+    public void RaiseSpurious()
+    {
+        const int SpuriousLine = 7;
+        SetLine(SpuriousLine, true);
+        SetLine(SpuriousLine, false);
+    }
+
     /// <inheritdoc/>
     /// <param name="line">0 to 15; line 2 does not exist and is ignored.</param>
     /// <param name="level">True for asserted.</param>

@@ -128,6 +128,16 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     /// <summary>Bytes of a board's memory that lie below its devices: at most 3 GiB.</summary>
     internal static ulong LowMemory(MachineOptions options) => Math.Min(options.Memory, 0xC000_0000);
 
+    /// <summary>Puts what does not fit below a board's devices at 4 GiB.</summary>
+    internal void MapHighMemory()
+    {
+        ulong low = LowMemory(Options);
+        if (Options.Memory > low)
+        {
+            Memory.AddSlot(new Gpa(HighMemory), Options.Memory - low);
+        }
+    }
+
     /// <summary>Makes a machine from valid options.</summary>
     public static Machine Create(MachineOptions options, IInputSource inputs, MachineVariants? variants = null)
     {

@@ -18,10 +18,7 @@ public sealed class MicrovmMachine : Machine
     {
         ulong low = LowMemory(options);
         Memory.AddSlot(new Gpa(0), low);
-        if (options.Memory > low)
-        {
-            Memory.AddSlot(new Gpa(HighMemory), options.Memory - low);
-        }
+        MapHighMemory();
 
         _lines = new PicLines(_pic, Processor.Look);
         _serial = new Serial16550(this, new InterruptLine(_lines, 4));

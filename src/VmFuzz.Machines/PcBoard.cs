@@ -107,10 +107,7 @@ internal sealed class PcBoard
             machine.Memory.AddSlot(new Gpa(1 << 20), low - (1 << 20));
         }
 
-        if (machine.Options.Memory > low)
-        {
-            machine.Memory.AddSlot(new Gpa(Machine.HighMemory), machine.Options.Memory - low);
-        }
+        machine.MapHighMemory();
     }
 
     /// <summary>Does what firmware would have done, and puts the kernel and the processor into their start state.</summary>
@@ -135,9 +132,7 @@ internal sealed class PcBoard
         switch (input.Kind)
         {
             case InputKind.Interrupt:
-                // A line that falls before the processor acknowledges: the controllers answer with their spurious vector.
-                _pic.SetLine(7, true);
-                _pic.SetLine(7, false);
+                _pic.RaiseSpurious();
                 return true;
             case InputKind.ConsoleByte:
                 _serial.Receive((byte)input.Value);

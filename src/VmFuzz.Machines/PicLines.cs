@@ -11,11 +11,10 @@ internal sealed class PicLines(Pic8259Pair pic, Action changed) : IInterruptSink
         changed();
     }
 
-    /// <summary>A line that falls before the processor acknowledges: the controllers answer with their spurious vector.</summary>
+    /// <summary>As <see cref="Pic8259Pair.RaiseSpurious"/>.</summary>
     public void Spurious()
     {
-        pic.SetLine(7, true);
-        pic.SetLine(7, false);
+        pic.RaiseSpurious();
         changed();
     }
 }
