@@ -27,6 +27,7 @@ public sealed unsafe partial class Processor
     private readonly int[] _fetchPages = new int[CpuState.TlbSize];
     private readonly Reference[] _decoded = new Reference[MaxBlock];
     private readonly bool[] _needFlags = new bool[MaxBlock];
+    private readonly OwnRow _ownRow;
     private readonly byte[] _crossing = new byte[16];
     private Block* _scratch;
     private bool _loopThreading;
@@ -85,6 +86,7 @@ public sealed unsafe partial class Processor
             Memory.MarkCode(page, false);
         }
 
+        DropRegions();
         _blocks.Clear();
         NativeMemory.Clear(_state->JumpCache, (nuint)(JumpCacheSize * sizeof(JumpEntry)));
         _state->PendingLink = null;
@@ -122,6 +124,7 @@ public sealed unsafe partial class Processor
 
     private void DisposeBlocks()
     {
+        DropRegions();
         _blocks.Dispose();
         NativeMemory.AlignedFree(_state->JumpCache);
         NativeMemory.AlignedFree(_scratch);
@@ -248,6 +251,12 @@ public sealed unsafe partial class Processor
 
         if (block->Valid != 0)
         {
+            if (s->PendingLink == null)
+            {
+                // By an indirect branch, or from outside.
+                CountEntries(block);
+            }
+
             bool within = (mode & BlockMode.OddLimit) == 0;
             if (within)
             {
@@ -426,7 +435,7 @@ public sealed unsafe partial class Processor
         op->R0 = EndsBlock(_decoded[count - 1]) ? (byte)1 : (byte)0;
         op->R1 = _edges is null ? (byte)1 : (byte)0; // Plain: a branch does its work itself.
         op++;
-        MarkNeededFlags(block);
+        FlagNeeds.Mark(_decoded.AsSpan(0, count), _ownRow, _needFlags);
         int offset = 0;
         bool linked = false;
         for (int i = 0; i < count; i++)
@@ -438,11 +447,14 @@ public sealed unsafe partial class Processor
             op->Length = (byte)reference.Instruction.Length;
             op->Remaining = (byte)(count - i);
             offset += reference.Instruction.Length;
+            reference.Specialised = false;
             int extra = 0;
             ref Reference last = ref reference;
             if (i + 2 == count && CanFuse(i) && Forms<TThread>.TryFuse(reference.Instruction, _decoded[i + 1].Instruction, block->Mode, op))
             {
+                reference.Specialised = true;
                 last = ref _decoded[++i];
+                last.Specialised = true;
                 offset += last.Instruction.Length;
                 extra = 2;
                 linked = true;
@@ -450,6 +462,7 @@ public sealed unsafe partial class Processor
             else if (CanSpecialise(reference)
                 && Forms<TThread>.TrySelect(reference.Instruction, block->Mode, _needFlags[i], op, out extra))
             {
+                reference.Specialised = true;
                 linked = reference.Instruction.FlowControl != FlowControl.Next;
             }
             else
@@ -498,27 +511,4 @@ public sealed unsafe partial class Processor
         op[0].R0 = samePage ? (byte)1 : (byte)0;
         return op + 2;
     }
-
-    // Dead-flag elimination: walking backwards, an instruction that can fault counts as reading all flags.
-    private void MarkNeededFlags(Block* block)
-    {
-        RflagsBits live = Arithmetic;
-        for (int i = block->Count - 1; i >= 0; i--)
-        {
-            ref readonly Reference reference = ref _decoded[i];
-            RflagsBits modified = reference.Instruction.RflagsModified & Arithmetic;
-            _needFlags[i] = (live & modified) != 0;
-            bool quiet = HasOwnRow(reference) && Forms<TailThreading>.CannotFault(reference.Instruction);
-            RflagsBits surely = MayKeepFlags(reference.Instruction) ? RflagsBits.None : modified;
-            live = quiet ? (live & ~surely) | (reference.Instruction.RflagsRead & Arithmetic) : Arithmetic;
-        }
-    }
-
-    // SDM "SAL/SAR/SHL/SHR": a count of 0 leaves the flags alone.
-    private static bool MayKeepFlags(in Instruction instruction) => instruction.OpCount >= 2
-        && instruction.Mnemonic is Mnemonic.Shl or Mnemonic.Sal or Mnemonic.Shr or Mnemonic.Sar or Mnemonic.Rol or Mnemonic.Ror
-            or Mnemonic.Rcl or Mnemonic.Rcr or Mnemonic.Shld or Mnemonic.Shrd
-        && instruction.GetOpKind(instruction.OpCount - 1) == OpKind.Register;
-
-    private const RflagsBits Arithmetic = RflagsBits.OF | RflagsBits.SF | RflagsBits.ZF | RflagsBits.AF | RflagsBits.CF | RflagsBits.PF;
 }

@@ -55,6 +55,7 @@ public sealed unsafe partial class Processor
         if (now != _breakpoints)
         {
             _breakpoints = now;
+            LeaveRegions();
             FlushTlb();
             NextCodeGeneration();
         }

@@ -223,6 +223,11 @@ public sealed unsafe partial class Processor
             {
                 link->Immediate = (long)op;
                 link->Displacement = (int)(link->R0 != 0 ? s->CodeGeneration : s->Generation);
+                if (block->Rip <= Block.Of(link)->Rip)
+                {
+                    // Backwards: the head of a loop.
+                    CountEntries(block);
+                }
             }
         }
 

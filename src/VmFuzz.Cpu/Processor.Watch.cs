@@ -24,6 +24,7 @@ public sealed unsafe partial class Processor
     public void WatchChanged()
     {
         FlushTlb();
+        LeaveRegions();
         NextCodeGeneration();
     }
 

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using VmFuzz.Arch;
+using VmFuzz.Cpu.Regions;
 using VmFuzz.Memory;
 
 namespace VmFuzz.Cpu;
@@ -39,6 +40,8 @@ public sealed unsafe partial class Processor : IPageObserver, IDisposable
         _handle = GCHandle.Alloc(this);
         _state->Handle = GCHandle.ToIntPtr(_handle);
         memory.PageObserver = this;
+        _ownRow = HasOwnRow;
+        _scout = new RegionScout(_blocks);
         InitializeBlocks();
         Reset();
     }

@@ -70,6 +70,9 @@ internal sealed unsafe class BlockStore : IDisposable
         return null;
     }
 
+    /// <summary>The first of the blocks of a page; each names the next. Null when there is none.</summary>
+    public Block* FirstOfPage(int page) => page < _pages.Length ? (Block*)_pages[page] : null;
+
     /// <summary>Makes a block findable and registers the bytes it was decoded from.</summary>
     public void Add(Block* block)
     {

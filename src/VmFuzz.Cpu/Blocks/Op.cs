@@ -72,6 +72,9 @@ internal struct Reference
 
     /// <summary>Index of its row in the instruction table; -1: none, -2: #UD, -3: #GP.</summary>
     public int Row;
+
+    /// <summary>A specialised handler was chosen for it; behind a branch stand its links.</summary>
+    public bool Specialised;
 }
 
 /// <summary>A decoded block: header, then ops; its reference instructions stand behind them.</summary>

@@ -11,6 +11,8 @@ internal static unsafe class Ops<TThread>
 
     public static delegate* managed<CpuState*, Op*, Op*> CountingHead => &RunCountingHead;
 
+    public static delegate* managed<CpuState*, Op*, Op*> HotHead => &RunHotHead;
+
     public static delegate* managed<CpuState*, Op*, Op*> Reference => &RunReference;
 
     public static delegate* managed<CpuState*, Op*, Op*> NearLink => &RunNearLink;
@@ -45,6 +47,25 @@ internal static unsafe class Ops<TThread>
 
         s->Budget = left;
         Processor.CountEdge(s, op);
+        return TThread.Go(s, op + 1);
+    }
+
+    /// <summary>The head of a place that code comes back to: counts down to its compilation.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static Op* RunHotHead(CpuState* s, Op* op)
+    {
+        if (--op->Displacement < 0)
+        {
+            return Promote(s, op);
+        }
+
+        long left = s->Budget - op->Immediate;
+        if (left < 0)
+        {
+            return null;
+        }
+
+        s->Budget = left;
         return TThread.Go(s, op + 1);
     }
 
@@ -90,6 +111,13 @@ internal static unsafe class Ops<TThread>
     {
         s->Gpr[CpuState.RipSlot] = (ulong)op[1].Immediate;
         return null;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static Op* Promote(CpuState* s, Op* op)
+    {
+        Processor.From(s).Promote(op);
+        return TThread.Go(s, op);
     }
 
     /// <summary>The slow path of every op: the reference microcode, which finds faults, devices and exits.</summary>

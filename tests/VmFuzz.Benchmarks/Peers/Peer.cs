@@ -24,7 +24,8 @@ internal sealed record Peer(string Name, Func<string?> Missing, Func<int, ulong,
     /// <summary>All of them; the first is VmFuzz.</summary>
     public static ImmutableArray<Peer> All { get; } =
     [
-        new("VmFuzz", static () => null, static (kernel, rounds) => VmFuzzPeer.Run(kernel, rounds, out _, out _), 4),
+        new("VmFuzz", static () => null, static (kernel, rounds) => VmFuzzPeer.Run(kernel, rounds, VmFuzzPeer.Regions, out _, out _), 8),
+        new("tier 0", static () => null, static (kernel, rounds) => VmFuzzPeer.Run(kernel, rounds, 0, out _, out _), 4),
         new("QEMU TCG", static () => Program(Qemu), static (kernel, rounds) => RunQemu(kernel, rounds), 8),
         new("QEMU icount", static () => Program(Qemu), static (kernel, rounds) => RunQemu(kernel, rounds, "-icount", "shift=0"), 8, 0.9),
         new("Unicorn", UnicornPeer.Missing, static (kernel, rounds) => UnicornPeer.Run(kernel, rounds, counting: false), 1, 1.5),
@@ -124,17 +125,22 @@ internal sealed record Peer(string Name, Func<string?> Missing, Func<int, ulong,
 /// <summary>VmFuzz: the flat machine on <c>bare</c>.</summary>
 internal static class VmFuzzPeer
 {
+    /// <summary>Entries before a loop is compiled.</summary>
+    public const int Regions = 4096;
+
     /// <summary>The options of a run.</summary>
     public static MachineOptions Options(int kernel, ulong rounds) => Guests.Options(PeerGuest.Code(kernel, rounds), Accelerator.Bare);
 
     /// <summary>Runs rounds of a kernel.</summary>
     /// <param name="kernel">The kernel.</param>
     /// <param name="rounds">Rounds.</param>
+    /// <param name="regions">Entries before a loop is compiled; 0 for tier 0 alone.</param>
     /// <param name="retired">Instructions retired.</param>
     /// <param name="allocated">Managed bytes allocated while it ran.</param>
-    public static PeerRun Run(int kernel, ulong rounds, out ulong retired, out long allocated)
+    public static PeerRun Run(int kernel, ulong rounds, int regions, out ulong retired, out long allocated)
     {
         using Machine machine = Machine.Create(Options(kernel, rounds), NoInputs.Instance);
+        machine.Processor.RegionThreshold = regions;
         ulong checksum = 0;
         machine.ConsoleOutput = value => checksum = value == '\n' ? checksum : (checksum << 4) | (uint)Convert.ToInt32(((char)value).ToString(), 16);
         long before = GC.GetAllocatedBytesForCurrentThread();

@@ -48,11 +48,13 @@ internal static class PeerRace
     // MIPS of each, then the ratios of VmFuzz's to those of the others.
     private static double[] RunKernel(int kernel, List<Peer> peers, int repeats, int millions, out long allocated)
     {
-        VmFuzzPeer.Run(kernel, 1, out ulong one, out _);
-        VmFuzzPeer.Run(kernel, 0, out ulong none, out _);
+        VmFuzzPeer.Run(kernel, 1, 0, out ulong one, out _);
+        VmFuzzPeer.Run(kernel, 0, 0, out ulong none, out _);
         ulong rounds = Math.Max(2, (ulong)millions * 1_000_000 / (one - none));
-        ulong[] expected = [.. peers.Select(peer => VmFuzzPeer.Run(kernel, rounds * (ulong)peer.Scale, out _, out _).Checksum)];
-        VmFuzzPeer.Run(kernel, rounds, out _, out allocated);
+        ulong[] expected = [.. peers.Select(peer => VmFuzzPeer.Run(kernel, rounds * (ulong)peer.Scale, 0, out _, out _).Checksum)];
+        VmFuzzPeer.Run(kernel, rounds, VmFuzzPeer.Regions, out _, out long once);
+        VmFuzzPeer.Run(kernel, rounds * 2, VmFuzzPeer.Regions, out _, out long twice);
+        allocated = twice - once;
         double[] full = [.. peers.Select(static _ => double.MaxValue)];
         double[] empty = [.. full];
         for (int repeat = 0; repeat < repeats; repeat++)
