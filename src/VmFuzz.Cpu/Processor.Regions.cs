@@ -8,6 +8,9 @@ namespace VmFuzz.Cpu;
 // Tier 1: hot blocks of one page compiled together. Whether a guest runs in it or in ops is never visible to the guest.
 public sealed unsafe partial class Processor
 {
+    /// <summary>A <see cref="RegionThreshold"/> for runs that take longer than a moment.</summary>
+    public const int UsualRegionThreshold = 16384;
+
     private const int MostRegions = 4096;
 
     private readonly List<Region> _regions = [];

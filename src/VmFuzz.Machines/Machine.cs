@@ -53,6 +53,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Processor = new Processor(model, Memory, Bus, Clock, inputs, 0, Variants.Instructions);
         Clock.Attach(Processor);
         Processor.Boundary = this;
+        Processor.RegionThreshold = Processor.UsualRegionThreshold;
         if (options.UserAnswers)
         {
             Bus.Answers = AnswerFromDoor;

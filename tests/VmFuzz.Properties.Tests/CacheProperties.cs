@@ -21,6 +21,9 @@ public sealed class CacheProperties
     public void LoopThreading_OnAnyRun_IsTheSame() => SameAs(100, static m => m.Processor.LoopThreading = true);
 
     [Fact]
+    public void CompiledRegions_OnAnyRun_AreTheSame() => SameAs(200, static m => m.Processor.RegionThreshold = 1);
+
+    [Fact]
     public void EdgeMap_OnAnyRun_IsTheSame() => SameAs(150, static m => m.Processor.Edges = new GuestEdgeMap(12));
 
     [Fact]

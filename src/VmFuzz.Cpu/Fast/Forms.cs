@@ -34,9 +34,15 @@ internal static unsafe partial class Forms<TThread>
     public static bool TrySelect(in Instruction instruction, ulong mode, bool needFlags, Op* op, out int links)
     {
         links = 0;
-        if (instruction.HasLockPrefix || instruction.HasRepPrefix || instruction.HasRepnePrefix)
+        if (instruction.HasLockPrefix || instruction.HasRepnePrefix)
         {
             return false;
+        }
+
+        if (instruction.HasRepPrefix)
+        {
+            op->Handler = SelectRepeat(instruction, mode);
+            return op->Handler != null;
         }
 
         delegate* managed<CpuState*, Op*, Op*> handler = instruction.FlowControl == FlowControl.Next
@@ -151,6 +157,8 @@ internal static unsafe partial class Forms<TThread>
                 return SelectPush(instruction, mode, op);
             case Mnemonic.Pop:
                 return SelectPop(instruction, mode, op);
+            case Mnemonic.Nop:
+                return &Nothing<TThread>.Run;
             default:
                 return SelectConditional(instruction, op);
         }

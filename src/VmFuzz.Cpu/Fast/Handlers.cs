@@ -200,6 +200,14 @@ internal static unsafe class MoveMemory<TThread, T, TAddress>
     }
 }
 
+/// <summary>NOP, with an operand or without.</summary>
+internal static unsafe class Nothing<TThread>
+    where TThread : struct, IThreading
+{
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static Op* Run(CpuState* s, Op* op) => TThread.Go(s, op + 1);
+}
+
 /// <summary>MOVZX, MOVSX and MOVSXD: from a narrow type to a wide register.</summary>
 internal static unsafe class Extend<TThread, TFrom, TTo, TSigned>
     where TThread : struct, IThreading

@@ -28,6 +28,7 @@ internal sealed class FuzzMachine : IDisposable
         });
         Machine.Processor.CodeCacheLimit = CodeCache;
         Machine.Processor.BlockLimit = Block;
+        Machine.Processor.RegionThreshold = 0; // Inputs are short: what would be compiled is over.
     }
 
     public FuzzSource Source { get; }

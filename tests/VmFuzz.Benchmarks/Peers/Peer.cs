@@ -4,6 +4,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
 using VmFuzz.Cli.Lockstep;
+using VmFuzz.Cpu;
 using VmFuzz.Machines;
 
 namespace VmFuzz.Benchmarks.Peers;
@@ -126,7 +127,7 @@ internal sealed record Peer(string Name, Func<string?> Missing, Func<int, ulong,
 internal static class VmFuzzPeer
 {
     /// <summary>Entries before a loop is compiled.</summary>
-    public const int Regions = 4096;
+    public const int Regions = Processor.UsualRegionThreshold;
 
     /// <summary>The options of a run.</summary>
     public static MachineOptions Options(int kernel, ulong rounds) => Guests.Options(PeerGuest.Code(kernel, rounds), Accelerator.Bare);
