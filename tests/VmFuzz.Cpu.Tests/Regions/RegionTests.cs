@@ -1,5 +1,3 @@
-using System.Globalization;
-using System.Text;
 using Iced.Intel;
 using VmFuzz.Arch;
 using VmFuzz.Cpu.Tests.Integer;
@@ -7,9 +5,9 @@ using VmFuzz.Cpu.Tests.Integer;
 namespace VmFuzz.Cpu.Tests.Regions;
 
 /// <summary>Compiled loops are their ops, bit for bit, wherever a run is stopped.</summary>
-public sealed unsafe class RegionTests
+public sealed class RegionTests
 {
-    private const int Rounds = 9;
+    private const ulong Rounds = 9;
 
     [Theory]
     [InlineData(64, 1)]
@@ -45,7 +43,7 @@ public sealed unsafe class RegionTests
         [
             0xFF, 0xC0, 0x83, 0xF9, 0x03, 0x75, 0x08, 0xC6, 0x04, 0x25, 0x01, 0x00, 0x01, 0x00, 0xC8, 0xFF, 0xC9, 0x75, 0xED, 0x0F, 0x0B,
         ];
-        using var machine = new Runner(64, regions: true);
+        using var machine = new StoppingRunner(64, static cpu => cpu.RegionThreshold = 1);
         machine.Load(code);
         machine.Cpu[Gpr.Rcx] = 20;
         machine.Cpu[Gpr.Rax] = 100;
@@ -87,8 +85,8 @@ public sealed unsafe class RegionTests
     {
         var state = random;
         int longest = random.Below(2) == 0 ? 1 << 20 : 1 + random.Below(80);
-        using var ops = new Runner(bitness, regions: false);
-        using var compiled = new Runner(bitness, regions: true);
+        using var ops = new StoppingRunner(bitness, static cpu => cpu.RegionThreshold = 0);
+        using var compiled = new StoppingRunner(bitness, static cpu => cpu.RegionThreshold = 1);
         string[] expected = Run(ops);
         string[] actual = Run(compiled);
         for (int i = 0; i < Math.Min(expected.Length, actual.Length); i++)
@@ -99,94 +97,13 @@ public sealed unsafe class RegionTests
         Assert.Equal(expected.Length, actual.Length);
         return compiled.Cpu.RegionsCompiled;
 
-        string[] Run(Runner runner)
+        string[] Run(StoppingRunner runner)
         {
             SplitMix64 own = state;
             runner.Load(program);
+            runner.Store(RegionProgram.Counter, Rounds);
             runner.Fill(ref own);
             return runner.Run(own, longest);
-        }
-    }
-
-    /// <summary>Runs a program to its #UD, which nobody handles, with stops at random distances.</summary>
-    private sealed class Runner : IBoundary, IDisposable
-    {
-        private readonly TestProcessor _machine;
-        private readonly List<string> _stops = [];
-        private SplitMix64 _random;
-        private int _longest;
-
-        public Runner(int bitness, bool regions)
-        {
-            _machine = new TestProcessor(NativeForms.ModeOf(bitness));
-            _machine.Cpu.Boundary = this;
-            _machine.Cpu.RegionThreshold = regions ? 1 : 0;
-            _machine.Store(RegionProgram.Counter, Rounds);
-        }
-
-        public Processor Cpu => _machine.Cpu;
-
-        public void Load(byte[] program)
-        {
-            _machine.LoadCode(RegionProgram.Start, program);
-            _machine.Rip = RegionProgram.Start;
-        }
-
-        public void Fill(ref SplitMix64 random)
-        {
-            for (int r = 0; r < 16; r++)
-            {
-                if (r != (int)Gpr.Rsp)
-                {
-                    _machine[(Gpr)r] = RandomForms.Value(ref random) & NativeForms.MaskOf(_machine.Bitness);
-                }
-            }
-
-            byte[] window = new byte[NativeThunk.WindowSize];
-            random.Fill(window);
-            _machine.LoadCode(NativeThunk.WindowAddress, window);
-            _machine.Cpu.RFlagsValue = RFlags.Reserved1 | (random.Next() & RFlags.Arithmetic);
-        }
-
-        public string[] Run(SplitMix64 random, int longest)
-        {
-            (_random, _longest) = (random, longest);
-            _machine.Cpu.StateChanged();
-            CpuStop stop;
-            do
-            {
-                stop = _machine.Cpu.Run();
-            }
-            while (stop == CpuStop.Requested);
-
-            _stops.Add($"{stop} {Text()}");
-            return [.. _stops];
-        }
-
-        public bool OnBoundary(ulong retired, out ulong nextLimit)
-        {
-            if (_longest < 100)
-            {
-                _stops.Add(Text());
-            }
-
-            nextLimit = retired + 1 + (ulong)_random.Below(_longest);
-            return true;
-        }
-
-        public void Dispose() => _machine.Dispose();
-
-        private string Text()
-        {
-            var text = new StringBuilder();
-            for (int r = 0; r < 16; r++)
-            {
-                text.Append(CultureInfo.InvariantCulture, $"{(Gpr)r}={_machine[(Gpr)r]:x} ");
-            }
-
-            byte[] window = new byte[NativeThunk.WindowSize];
-            _machine.Read(NativeThunk.WindowAddress, window);
-            return text.Append(CultureInfo.InvariantCulture, $"rip={_machine.Rip:x} flags={Cpu.RFlagsValue:x} retired={Cpu.Retired} {Convert.ToHexString(System.Security.Cryptography.SHA256.HashData(window))}").ToString();
         }
     }
 }
