@@ -19,7 +19,6 @@ public sealed unsafe partial class Processor
     private const int RowNone = -1;
     private const int RowUndefined = -2;
     private const int RowTooLong = -3;
-    private const int LongestInstruction = 15;
 
     private readonly BlockStore _blocks = new();
     private readonly PageCodeReader _reader = new();
@@ -305,9 +304,10 @@ public sealed unsafe partial class Processor
                 return toLimit < toPageEnd ? LimitFault() : BuildCrossing(host, (int)toPageEnd, linear, rip, mode, decoder);
             }
 
+            byte* at = host + bytes;
             bytes += reference.Instruction.Length;
             count++;
-            if (Classify(ref reference))
+            if (Classify(ref reference, decoder, at))
             {
                 break;
             }
@@ -362,27 +362,28 @@ public sealed unsafe partial class Processor
             _reader.Set(bytes, (int)Math.Min(15, BytesToLimit(rip, mode)));
             decoder.IP = rip;
             decoder.Decode(out _decoded[0].Instruction);
+            if (decoder.LastError == DecoderError.NoMoreBytes)
+            {
+                return LimitFault();
+            }
+
+            Classify(ref _decoded[0], decoder, bytes);
         }
 
-        if (decoder.LastError == DecoderError.NoMoreBytes)
-        {
-            return LimitFault();
-        }
-
-        Classify(ref _decoded[0]);
         *_scratch = new Block { Physical = ulong.MaxValue, Rip = rip, Mode = mode | BlockMode.Single, Count = 1, Bytes = _decoded[0].Instruction.Length, Page = -1 };
         Emit(_scratch);
         return _scratch;
     }
 
     /// <summary>Finds the row of a decoded instruction. True: the block ends after it.</summary>
-    private bool Classify(ref Reference reference)
+    private bool Classify(ref Reference reference, Decoder decoder, byte* at)
     {
         ref Instruction instruction = ref reference.Instruction;
         if (instruction.IsInvalid)
         {
-            // DEVIATION: an undefined opcode that ends at the last byte counts as too long.
-            reference.Row = instruction.Length == LongestInstruction ? RowTooLong : RowUndefined;
+            bool passed = instruction.Length == LongestInstruction.Bytes
+                && LongestInstruction.IsPassed(decoder, _reader, new ReadOnlySpan<byte>(at, LongestInstruction.Bytes));
+            reference.Row = passed ? RowTooLong : RowUndefined;
             return true;
         }
 

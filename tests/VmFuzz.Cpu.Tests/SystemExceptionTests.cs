@@ -60,6 +60,23 @@ public sealed unsafe class SystemExceptionTests
         }
     }
 
+    [Theory]
+    [InlineData(12, "0F04", Vector.Ud)] // 14 bytes of an undefined opcode
+    [InlineData(13, "0F04", Vector.Ud)] // 15
+    [InlineData(14, "0F04", Vector.Gp)] // 16
+    [InlineData(13, "0FC7", Vector.Gp)] // its ModRM byte would be the 16th
+    [InlineData(14, "90", Vector.Bp)] // the longest NOP, then INT3
+    [InlineData(15, "90", Vector.Gp)]
+    [InlineData(12, "81C01111", Vector.Gp)] // ADD with one byte too many
+    [InlineData(11, "81C01111", Vector.Bp)]
+    [InlineData(12, "F00F04", Vector.Ud)]
+    public void Instruction_OfAboutFifteenBytes_RaisesByItsLength(int prefixes, string rest, byte vector)
+    {
+        byte[] code = [.. Enumerable.Repeat((byte)0x66, prefixes), .. Convert.FromHexString(rest), 0xCC];
+        using SystemFixture f = Make(0, code);
+        Raises(f, vector, SystemFixture.CodeAt + (vector == Vector.Bp ? (uint)code.Length : 0), vector == Vector.Gp ? 0 : null);
+    }
+
     [Fact]
     public void DivideError_OfDivByZero_IsAFault()
     {

@@ -17,10 +17,6 @@ public static class Deviations
     /// <summary>All rows, faults first, then values and flags that the SDM leaves undefined, then what is not modelled.</summary>
     public static ImmutableArray<Deviation> All { get; } =
     [
-        new("fault.undefined-opcode-of-15-bytes", "Interrupt 6 - Invalid Opcode Exception (#UD)",
-            "an undefined opcode whose last byte is the fifteenth is #GP, as a longer one is", "#UD",
-            """{"code":"666666666666666666666666660f04"}""",
-            """{"id":null,"retired":0,"stop":"fault","fault":{"vector":13,"error":"0x0"},"regs":{},"mem":[]}"""),
         new("fault.aligned-move-not-canonical", "Interrupt 13 - General Protection Exception (#GP)",
             "an aligned move to a stack-segment address that is neither canonical nor aligned is #SS", "AMD EPYC (Zen 4): #GP",
             """{"code":"0f284500","regs":{"rbp":"0x8000000000000008"}}""",

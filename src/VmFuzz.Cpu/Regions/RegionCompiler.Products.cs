@@ -8,12 +8,6 @@ namespace VmFuzz.Cpu.Regions;
 // Products and quotients of 32 and 64 bits; what ends in #DE, or is rare, is left to the op.
 internal sealed unsafe partial class RegionCompiler
 {
-    private static readonly MethodInfo WideProduct =
-        typeof(Math).GetMethod(nameof(Math.BigMul), [typeof(ulong), typeof(ulong), typeof(ulong).MakeByRefType()])!;
-
-    private static readonly MethodInfo WideSignedProduct =
-        typeof(Math).GetMethod(nameof(Math.BigMul), [typeof(long), typeof(long), typeof(long).MakeByRefType()])!;
-
     private LocalBuilder? _low;
 
     // Its address is taken, so that it is no register: it is used at once.
@@ -57,7 +51,7 @@ internal sealed unsafe partial class RegionCompiler
             _il.Emit(OpCodes.Ldloc, _first);
             _il.Emit(OpCodes.Ldloc, _second);
             _il.Emit(OpCodes.Ldloca, Low);
-            _il.Emit(OpCodes.Call, WideSignedProduct);
+            _il.Emit(OpCodes.Call, WideProduct(typeof(long)));
             _il.Emit(OpCodes.Ldloc, Low);
             _il.Emit(OpCodes.Stloc, _value);
             _il.Emit(OpCodes.Ldloc, _value);
@@ -95,7 +89,7 @@ internal sealed unsafe partial class RegionCompiler
         else
         {
             _il.Emit(OpCodes.Ldloca, Low);
-            _il.Emit(OpCodes.Call, WideProduct);
+            _il.Emit(OpCodes.Call, WideProduct(typeof(ulong)));
         }
 
         _il.Emit(OpCodes.Stloc, _second);
@@ -217,6 +211,8 @@ internal sealed unsafe partial class RegionCompiler
         _il.Emit(OpCodes.And);
         _il.Emit(OpCodes.Stloc, _more);
     }
+
+    private static MethodInfo WideProduct(Type type) => typeof(Math).GetMethod(nameof(Math.BigMul), [type, type, type.MakeByRefType()])!;
 
     private static (Register Low, Register High) Accumulators(int size) =>
         size == 8 ? (Register.RAX, Register.RDX) : (Register.EAX, Register.EDX);
