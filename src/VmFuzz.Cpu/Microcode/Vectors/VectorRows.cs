@@ -13,5 +13,7 @@ internal static class VectorRows
         .. PackedTests.Rows,
         .. MaskedStores.Rows,
         .. MmxState.Rows,
+        .. VexPacked.Rows,
+        .. VexMoves.Rows,
     ];
 }
