@@ -122,6 +122,22 @@ public sealed unsafe class VectorStateTests
     }
 
     [Fact]
+    public void Vldmxcsr_AndVstmxcsr_MoveMxcsr()
+    {
+        using SystemFixture machine = Saving();
+        machine.State->Xcr0 = 7;
+        machine.State->Mxcsr = 0x1F80;
+        machine.Write(Data, 8, 0x7777_0000_9FC0);
+        machine.Completes(0xC5, 0xF8, 0xAE, 0x13); // vldmxcsr [rbx]
+        Assert.Equal(0x9FC0UL, machine.State->Mxcsr);
+        machine.State->Mxcsr = 0x1F80;
+        machine.Completes(0xC5, 0xF8, 0xAE, 0x1B); // vstmxcsr [rbx]
+        Assert.Equal((0x7777_0000_1F80UL, 0x1F80UL), (machine.Read(Data, 8), machine.State->Mxcsr));
+        machine.State->Xcr0 = 3;
+        machine.Faults(Vector.Ud, 0, 0xC5, 0xF8, 0xAE, 0x1B);
+    }
+
+    [Fact]
     public void Xsaveopt_UpperHalvesAsInitialised_AreNotWritten()
     {
         using SystemFixture machine = Saving();

@@ -179,7 +179,8 @@ internal static class SiliconForms
                     or Mnemonic.Vpsrad when _random.Below(4) != 0 && _ins.GetOpKind(form.OpCount - 1) != OpKind.Immediate8:
                     SetCount((ulong)_random.Below(40));
                     break;
-                case Mnemonic.Pcmpestri or Mnemonic.Pcmpestri64 or Mnemonic.Pcmpestrm or Mnemonic.Pcmpestrm64 when _ins.Op1Kind != OpKind.Memory:
+                case Mnemonic.Pcmpestri or Mnemonic.Pcmpestri64 or Mnemonic.Pcmpestrm or Mnemonic.Pcmpestrm64
+                    or Mnemonic.Vpcmpestri or Mnemonic.Vpcmpestri64 or Mnemonic.Vpcmpestrm or Mnemonic.Vpcmpestrm64 when _ins.Op1Kind != OpKind.Memory:
                     _start.Registers[0] = VectorValues.Length(ref _random) & NativeForms.MaskOf(bitness);
                     _start.Registers[2] = VectorValues.Length(ref _random) & NativeForms.MaskOf(bitness);
                     break;
