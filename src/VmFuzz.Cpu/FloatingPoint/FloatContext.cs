@@ -75,6 +75,16 @@ public struct FloatContext(FloatRounding rounding, FloatExceptions masked, int p
     /// <summary>Whether an exception is unmasked.</summary>
     public readonly bool IsUnmasked(FloatExceptions exception) => (exception & ~masked) != 0;
 
+    /// <summary>Where one of some exceptions keeps the result back, leaves no other exception and no rounding.</summary>
+    public void KeepBack(FloatExceptions exceptions)
+    {
+        if (IsStopped(exceptions))
+        {
+            Raised &= exceptions;
+            RoundedUp = false;
+        }
+    }
+
     /// <summary>Notes exceptions. Behind an unmasked one that leaves everything as it is there are no others.</summary>
     public void Raise(FloatExceptions exceptions)
     {

@@ -168,9 +168,11 @@ public static class SoftFloat
         if (context.IsUnmasked(FloatExceptions.Underflow))
         {
             context.Raise(FloatExceptions.Underflow);
-            Note(inexact, up, FloatExceptions.Inexact, ref context);
-            int adjusted = rounded.Exponent + format.TrapAdjustment;
-            return adjusted < format.MinExponent ? FloatNumber.Zero(negative) : rounded with { Exponent = adjusted };
+            if (rounded.Exponent + format.TrapAdjustment is var adjusted && adjusted >= format.MinExponent)
+            {
+                Note(inexact, up, FloatExceptions.Inexact, ref context);
+                return rounded with { Exponent = adjusted };
+            }
         }
 
         rounded = RoundAt(negative, exponent, significand, precision - (format.MinExponent - exponent), context.Rounding, out inexact, out up);
@@ -193,14 +195,14 @@ public static class SoftFloat
     private static FloatNumber Overflow(in FloatNumber rounded, bool inexact, bool up, int precision, in FloatFormat format, ref FloatContext context)
     {
         context.Raise(FloatExceptions.Overflow);
-        if (context.IsUnmasked(FloatExceptions.Overflow))
+        if (context.IsUnmasked(FloatExceptions.Overflow) && rounded.Exponent - format.TrapAdjustment is var adjusted && adjusted <= format.Bias)
         {
             Note(inexact, up, FloatExceptions.Inexact, ref context);
-            int adjusted = rounded.Exponent - format.TrapAdjustment;
-            return adjusted > format.Bias ? FloatNumber.Infinity(rounded.Negative) : rounded with { Exponent = adjusted };
+            return rounded with { Exponent = adjusted };
         }
 
-        bool infinite = context.Rounding switch
+        // Too large even for the adjustment, which only scaling can be: an infinity, whatever the rounding.
+        bool infinite = context.IsUnmasked(FloatExceptions.Overflow) || context.Rounding switch
         {
             FloatRounding.Nearest => true,
             FloatRounding.Down => rounded.Negative,

@@ -139,10 +139,10 @@ public static class X87Arithmetic
     /// <param name="divisor">The divisor.</param>
     /// <param name="nearest">Whether the quotient is rounded to the nearest integer, ties to even, instead of toward zero.</param>
     /// <param name="context">Takes the exceptions.</param>
-    /// <param name="quotient">The quotient.</param>
-    public static FloatNumber Remainder(in FloatNumber dividend, in FloatNumber divisor, bool nearest, ref FloatContext context, out RemainderQuotient quotient)
+    /// <param name="quotient">The quotient; null without one.</param>
+    public static FloatNumber Remainder(in FloatNumber dividend, in FloatNumber divisor, bool nearest, ref FloatContext context, out RemainderQuotient? quotient)
     {
-        quotient = default;
+        quotient = null;
         if (!AreNumbers(dividend, divisor, ref context, out FloatNumber nan))
         {
             return nan;
@@ -154,6 +154,7 @@ public static class X87Arithmetic
             return FloatNumber.Indefinite;
         }
 
+        quotient = default(RemainderQuotient);
         if (dividend.Class == FloatClass.Zero || divisor.Class == FloatClass.Infinity)
         {
             return SoftFloat.Round(dividend, Format, ref context);

@@ -179,7 +179,7 @@ internal static unsafe class X87Arithmetics
         return X87Ops.Complete(cpu, ins);
     }
 
-    // C2 says that the reduction goes on; else C0, C3 and C1 are the low bits of the quotient, from the highest.
+    // C2 says that the reduction goes on; else C0, C3 and C1 are the low bits of the quotient, from the highest, if there is one.
     private static ExecResult Remainder(Processor cpu, in Instruction ins, bool nearest)
     {
         if (!X87Ops.Start(cpu))
@@ -188,27 +188,24 @@ internal static unsafe class X87Arithmetics
         }
 
         var stack = new X87Stack(cpu.State);
-        if (stack.IsEmpty(0) || stack.IsEmpty(1))
-        {
-            if (stack.Fault())
-            {
-                stack.Write(0, FloatNumber.Indefinite);
-            }
-
-            return X87Ops.Complete(cpu, ins);
-        }
-
+        bool empty = stack.IsEmpty(0) || stack.IsEmpty(1);
         FloatContext context = stack.Context();
-        FloatNumber result = X87Arithmetic.Remainder(stack[0].Decode(), stack[1].Decode(), nearest, ref context, out RemainderQuotient quotient);
-        if (stack.Settle(context))
+        RemainderQuotient? quotient = null;
+        FloatNumber result = empty ? FloatNumber.Indefinite
+            : X87Arithmetic.Remainder(stack[0].Decode(), stack[1].Decode(), nearest, ref context, out quotient);
+        stack.SetConditions(X87Stack.C2, 0);
+        if (empty ? stack.Fault() : stack.Settle(context))
         {
             stack.Write(0, result);
-            ulong low = quotient.IsPartial ? 0 : quotient.Quotient;
-            stack.SetConditions(
-                X87Stack.C0 | X87Stack.C1 | X87Stack.C2 | X87Stack.C3,
-                ((low & 4) != 0 ? X87Stack.C0 : 0) | ((low & 2) != 0 ? X87Stack.C3 : 0) | ((low & 1) != 0 ? X87Stack.C1 : 0) | (quotient.IsPartial ? X87Stack.C2 : 0));
+            if (quotient is { } known)
+            {
+                stack.SetConditions(X87Stack.C0 | X87Stack.C1 | X87Stack.C2 | X87Stack.C3, CodesOf(known));
+            }
         }
 
         return X87Ops.Complete(cpu, ins);
     }
+
+    private static ulong CodesOf(RemainderQuotient quotient) => quotient.IsPartial ? X87Stack.C2
+        : ((quotient.Quotient & 4) != 0 ? X87Stack.C0 : 0) | ((quotient.Quotient & 2) != 0 ? X87Stack.C3 : 0) | ((quotient.Quotient & 1) != 0 ? X87Stack.C1 : 0);
 }

@@ -5,7 +5,10 @@ using VmFuzz.Cpu.FloatingPoint;
 
 namespace VmFuzz.Cpu.Microcode;
 
-/// <summary>x87 comparisons, into condition codes or RFLAGS, FTST and FXAM.</summary>
+/// <summary>
+/// x87 comparisons, into condition codes or RFLAGS, FTST and FXAM. As processors do, and other than the SDM says, an unmasked
+/// exception keeps the codes from nothing, only the stack from its pops.
+/// </summary>
 internal static unsafe class X87Compares
 {
     private const ulong Conditions = X87Stack.C0 | X87Stack.C2 | X87Stack.C3;
@@ -63,22 +66,19 @@ internal static unsafe class X87Compares
         var stack = new X87Stack(cpu.State);
         int source = memory ? 0 : ins.OpCount == 0 ? 1 : X87Ops.RegisterOf(ins, 1);
         bool completes = Relate(stack, memory ? null : source, other, quiet, out FloatRelation relation);
-        if (completes)
+        (_, ulong codes, ulong flags) = Results[(int)relation];
+        if (toFlags)
         {
-            (_, ulong codes, ulong flags) = Results[(int)relation];
-            if (toFlags)
-            {
-                cpu.FlagsSet(RFlags.Arithmetic, flags);
-            }
-            else
-            {
-                stack.SetConditions(Conditions, codes);
-            }
+            cpu.FlagsSet(RFlags.Arithmetic, flags);
+        }
+        else
+        {
+            stack.SetConditions(Conditions, codes);
+        }
 
-            for (int i = 0; i < pops; i++)
-            {
-                stack.Pop();
-            }
+        for (int i = 0; i < pops && completes; i++)
+        {
+            stack.Pop();
         }
 
         return X87Ops.Complete(cpu, ins);
@@ -105,11 +105,8 @@ internal static unsafe class X87Compares
         }
 
         var stack = new X87Stack(cpu.State);
-        if (Relate(stack, null, FloatNumber.Zero(false), quiet: false, out FloatRelation relation))
-        {
-            stack.SetConditions(Conditions, Results[(int)relation].Codes);
-        }
-
+        Relate(stack, null, FloatNumber.Zero(false), quiet: false, out FloatRelation relation);
+        stack.SetConditions(Conditions, Results[(int)relation].Codes);
         return X87Ops.Complete(cpu, ins);
     }
 

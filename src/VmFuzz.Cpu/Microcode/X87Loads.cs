@@ -51,7 +51,7 @@ internal static unsafe class X87Loads
         }
 
         var stack = new X87Stack(cpu.State);
-        int source = X87Ops.RegisterOf(ins, 1);
+        int source = X87Ops.RegisterOf(ins, 0);
         return Push(cpu, ins, stack[source], stack.IsEmpty(source));
     }
 
@@ -73,7 +73,10 @@ internal static unsafe class X87Loads
 
         FloatContext context = stack.Context();
         FloatNumber value = X87Arithmetic.Convert(number, FloatFormat.DoubleExtended, ref context);
-        if (stack.Settle(context))
+        stack.Settle(context);
+
+        // A denormal is loaded even when it is an unmasked exception.
+        if (!context.IsStopped(FloatExceptions.Invalid))
         {
             stack.Push(Extended.Encode(value));
         }
@@ -90,7 +93,7 @@ internal static unsafe class X87Loads
     {
         var stack = new X87Stack(cpu.State);
         bool full = !stack.IsEmpty(-1);
-        if (full || empty ? stack.Fault(overflow: full) : stack.Settle(default))
+        if (full || empty ? stack.Fault(overflow: !empty) : stack.Settle(default))
         {
             stack.Push(full || empty ? Extended.Encode(FloatNumber.Indefinite) : value);
         }

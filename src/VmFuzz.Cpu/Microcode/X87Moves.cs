@@ -30,7 +30,7 @@ internal static unsafe class X87Moves
         new(Mnemonic.Fdecstp, static (Processor cpu, in Instruction ins) => Arrange(cpu, ins, static (stack, _) => stack.Turn(-1)), Feature: CpuFeatures.Fpu),
         new(Mnemonic.Ffree, static (Processor cpu, in Instruction ins) => Arrange(cpu, ins, static (stack, register) => stack.Free(register)), Feature: CpuFeatures.Fpu),
         new(Mnemonic.Ffreep, static (Processor cpu, in Instruction ins) => Arrange(cpu, ins, FreeAndPop), Feature: CpuFeatures.Fpu),
-        new(Mnemonic.Fnop, static (Processor cpu, in Instruction ins) => Arrange(cpu, ins, static (_, _) => { }), Feature: CpuFeatures.Fpu),
+        new(Mnemonic.Fnop, static (Processor cpu, in Instruction ins) => X87Ops.Start(cpu) ? X87Ops.Complete(cpu, ins) : ExecResult.Abort, Feature: CpuFeatures.Fpu),
     ];
 
     private static ExecResult MoveIf(Processor cpu, in Instruction ins, ulong flags, bool set)
@@ -51,7 +51,7 @@ internal static unsafe class X87Moves
                 stack.Write(0, FloatNumber.Indefinite);
             }
         }
-        else if (stack.Settle(default) && moves)
+        else if (moves)
         {
             stack.Write(0, stack[source]);
         }

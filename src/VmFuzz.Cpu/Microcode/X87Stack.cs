@@ -82,7 +82,7 @@ internal readonly unsafe struct X87Stack(CpuState* state)
     /// <returns>Whether its result goes to a register.</returns>
     public bool Settle(in FloatContext context)
     {
-        SetConditions(C1, context.RoundedUp ? C1 : 0);
+        SetConditions(C1, context.RoundedUp && !context.Stops ? C1 : 0);
         state->Fsw |= (ulong)context.Raised;
         UpdateSummary();
         return !context.Stops;

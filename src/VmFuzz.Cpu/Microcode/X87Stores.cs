@@ -40,6 +40,7 @@ internal static unsafe class X87Stores
         // A denormal of the extended format is no exception here: it underflows.
         FloatNumber value = empty ? FloatNumber.Indefinite
             : X87Arithmetic.Convert(stack[0].Decode() with { IsDenormal = false }, format, ref context);
+        context.KeepBack(Forbidding);
         bool stores = Stores(stack, context, empty);
         return stores && !cpu.WriteOperand(ins, 0, format.Encode(value)) ? ExecResult.Abort : End(cpu, ins, context, empty, stores && pops);
     }
@@ -124,7 +125,7 @@ internal static unsafe class X87Stores
         return X87Ops.Complete(cpu, ins);
     }
 
-    // The undocumented form: no stack fault.
+    // The undocumented form: no stack fault, and an empty top goes nowhere.
     private static ExecResult StoreWithoutFault(Processor cpu, in Instruction ins)
     {
         if (!X87Ops.Start(cpu))
@@ -134,7 +135,11 @@ internal static unsafe class X87Stores
 
         var stack = new X87Stack(cpu.State);
         stack.Settle(default);
-        stack.Write(X87Ops.RegisterOf(ins, 0), stack[0]);
+        if (!stack.IsEmpty(0))
+        {
+            stack.Write(X87Ops.RegisterOf(ins, 0), stack[0]);
+        }
+
         stack.Pop();
         return X87Ops.Complete(cpu, ins);
     }
