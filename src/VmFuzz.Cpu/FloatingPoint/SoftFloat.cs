@@ -168,11 +168,10 @@ public static class SoftFloat
         if (context.IsUnmasked(FloatExceptions.Underflow))
         {
             context.Raise(FloatExceptions.Underflow);
-            if (rounded.Exponent + format.TrapAdjustment is var adjusted && adjusted >= format.MinExponent)
-            {
-                Note(inexact, up, FloatExceptions.Inexact, ref context);
-                return rounded with { Exponent = adjusted };
-            }
+            int adjusted = rounded.Exponent + format.TrapAdjustment;
+            bool within = adjusted >= format.MinExponent;
+            Note(inexact || !within, up && within, FloatExceptions.Inexact, ref context);
+            return within ? rounded with { Exponent = adjusted } : FloatNumber.Zero(negative);
         }
 
         rounded = RoundAt(negative, exponent, significand, precision - (format.MinExponent - exponent), context.Rounding, out inexact, out up);

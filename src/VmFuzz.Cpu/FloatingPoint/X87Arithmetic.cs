@@ -42,8 +42,12 @@ public static class X87Arithmetic
         AreNumbers(left, right, ref context, out FloatNumber nan) ? SoftFloat.Multiply(left, right, Format, ref context) : nan;
 
     /// <summary>left / right.</summary>
-    public static FloatNumber Divide(in FloatNumber left, in FloatNumber right, ref FloatContext context) =>
-        AreNumbers(left, right, ref context, out FloatNumber nan) ? SoftFloat.Divide(left, right, Format, ref context) : nan;
+    public static FloatNumber Divide(in FloatNumber left, in FloatNumber right, ref FloatContext context)
+    {
+        // A divisor of zero comes before a denormal dividend.
+        bool denormal = left.IsDenormal && right.Class != FloatClass.Zero;
+        return AreNumbers(left with { IsDenormal = denormal }, right, ref context, out FloatNumber nan) ? SoftFloat.Divide(left, right, Format, ref context) : nan;
+    }
 
     /// <summary>The square root.</summary>
     public static FloatNumber SquareRoot(in FloatNumber number, ref FloatContext context)

@@ -14,7 +14,7 @@ public sealed class MutationGateTests(ITestOutputHelper output)
     [Fact]
     public void Mutants_OfForms_FailAVectorOrATest()
     {
-        ILookup<Code, FrozenVector> vectors = FrozenVector.ReadFile().ToLookup(static vector => vector.Form);
+        ILookup<Code, FrozenVector> vectors = FrozenVector.ReadFiles().ToLookup(static vector => vector.Form);
         var tests = new TestJudge();
         int byVector = 0, byTest = 0;
         var excused = new List<Mutant>();

@@ -16,7 +16,11 @@ internal sealed class FrozenVector
     private static readonly (int Register, ulong Value)[] Defaults =
     [
         (VectorRegister.Find("rsp"), 0x8000), (VectorRegister.Find("mxcsr"), 0x1F80), (VectorRegister.Find("fcw"), 0x37F),
+        (VectorRegister.Find("ftw"), 0xFFFF),
     ];
+
+    // Integer instructions and moves, then the x87.
+    private static readonly string[] Files = ["user.jsonl.gz", "x87.jsonl.gz"];
 
     private readonly Dictionary<int, VectorValue> _given = [];
     private readonly Dictionary<int, VectorValue> _after = [];
@@ -78,10 +82,13 @@ internal sealed class FrozenVector
         _ => 64,
     };
 
-    /// <summary>Reads the file of vectors; its first line says how many there are.</summary>
-    public static FrozenVector[] ReadFile()
+    /// <summary>Reads the files of vectors.</summary>
+    public static FrozenVector[] ReadFiles() => [.. Files.SelectMany(static file => ReadFile(Path.Combine(Root(), "corpus", "vectors", file)))];
+
+    // The first line says how many there are.
+    private static FrozenVector[] ReadFile(string path)
     {
-        using FileStream file = File.OpenRead(Path.Combine(Root(), "corpus", "vectors", "user.jsonl.gz"));
+        using FileStream file = File.OpenRead(path);
         using var reader = new StreamReader(new GZipStream(file, CompressionMode.Decompress));
         string[] lines = reader.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries);
         using JsonDocument header = JsonDocument.Parse(lines[0]);
@@ -155,7 +162,7 @@ internal sealed class FrozenVector
                 continue;
             }
 
-            VectorValue before = _given.TryGetValue(i, out VectorValue given) ? given : Default(i);
+            VectorValue before = Before(machine, i);
             VectorValue expected = _after.TryGetValue(i, out VectorValue after) ? after : before;
             VectorValue actual = machine.TryChange(i, out VectorValue changed) ? changed : before;
             UInt128 mask = i == Flags ? Defined : UInt128.MaxValue;
@@ -202,11 +209,24 @@ internal sealed class FrozenVector
     private static ulong Word(Dictionary<int, VectorValue> values, string register) =>
         values.TryGetValue(VectorRegister.Find(register), out VectorValue value) ? (ulong)value.Low : 0;
 
-    private static bool IsCompared(VectorRegister row) => row.Kind == VectorRegisterKind.Xmm
-        || row.Name is "rip" or "rflags" or "mxcsr" or "fcw" or "fsw" or "ds.sel" or "es.sel" or "ss.sel" || Array.IndexOf(General, row.Name) >= 0;
+    private static bool IsCompared(VectorRegister row) => row.Kind is VectorRegisterKind.Xmm or VectorRegisterKind.Stack
+        || row.Name is "rip" or "rflags" or "mxcsr" or "fcw" or "fsw" or "ftw" or "ds.sel" or "es.sel" or "ss.sel" || Array.IndexOf(General, row.Name) >= 0;
 
     /// <summary>Names of the general registers, by their numbers.</summary>
     public static readonly string[] General = [.. Enumerable.Range(0, 16).Select(static r => ((Gpr)r).ToString().ToLowerInvariant())];
+
+    // A register of the x87 keeps its place when the top of the stack moves.
+    private VectorValue Before(VectorMachine machine, int register)
+    {
+        VectorRegister row = VectorRegister.All[register];
+        if (row.Kind == VectorRegisterKind.Stack)
+        {
+            int moved = (int)((After(machine, "fsw") >> 11) - (Word(_given, "fsw") >> 11));
+            register += ((row.Number + moved) & 7) - row.Number;
+        }
+
+        return _given.TryGetValue(register, out VectorValue given) ? given : Default(register);
+    }
 
     private static VectorValue Default(int register) => Defaults.FirstOrDefault(row => row.Register == register).Value;
 

@@ -18,7 +18,7 @@ public sealed class FrozenVectorTests
     [InlineData(true)]
     public void Run_FrozenVectors_AgreeWithTheProcessorThatMadeThem(bool referenceOnly)
     {
-        FrozenVector[] vectors = FrozenVector.ReadFile();
+        FrozenVector[] vectors = FrozenVector.ReadFiles();
         Assert.InRange(vectors.Length, LeastVectors, int.MaxValue);
         using var machine = new VectorMachine(NativeForms.WithCrc32()) { ReferenceOnly = referenceOnly };
         string[] differences = [.. vectors.Select(vector => (vector, difference: vector.Replay(machine)))

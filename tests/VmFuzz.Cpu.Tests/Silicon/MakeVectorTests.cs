@@ -7,7 +7,9 @@ namespace VmFuzz.Cpu.Tests.Silicon;
 public sealed class MakeVectorTests
 {
     private const string MakeVariable = "VMFUZZ_MAKE_VECTORS";
+    private const string MakeX87Variable = "VMFUZZ_MAKE_X87_VECTORS";
     private const int Cases = 10;
+    private const int X87Cases = 32;
     private const int CasesWithFlagsRead = 14;
 
     [Fact]
@@ -30,6 +32,30 @@ public sealed class MakeVectorTests
                     {
                         lines.Add(line);
                     }
+                }
+            }
+        }
+
+        VectorMaker.WriteFile(path!, lines);
+    }
+
+    [Fact]
+    public void MakeX87_WhereAsked_WritesTheVectors()
+    {
+        string? path = Environment.GetEnvironmentVariable(MakeX87Variable);
+        Assert.SkipWhen(path is null, $"set {MakeX87Variable} to the file to make, as .ci/make-vectors does");
+        using X87Thunk? thunk = X87Thunk.TryCreate();
+        Assert.True(thunk is not null, X87Thunk.Needs);
+        using var machine = new TestProcessor();
+        var lines = new List<string>();
+        var random = new SplitMix64(0x5EED_0088);
+        foreach (OpCodeInfo form in X87Forms.All.Where(static form => form.Code != Code.Fnstsw_AX))
+        {
+            for (int made = 0; made < X87Cases; made++)
+            {
+                if (X87VectorMaker.Line(thunk!, machine, form, ref random) is { } line)
+                {
+                    lines.Add(line);
                 }
             }
         }

@@ -41,7 +41,7 @@ internal static class SiliconForms
     public static IEnumerable<OpCodeInfo> Of(int bitness, CpuModel model) => InstructionForm.All
         .Where(form => form.Row is { } row && model.Has(row.Feature))
         .Select(static form => form.Code.ToOpCode())
-        .Where(info => NativeForms.IsIn(bitness, info) && NativeForms.HostHas(info.Mnemonic) && !IsExcluded(info));
+        .Where(info => NativeForms.IsIn(bitness, info) && NativeForms.HostHas(info.Mnemonic) && !IsExcluded(info) && !X87Forms.UsesRegisters(info.Code));
 
     /// <summary>Makes a case of a form.</summary>
     /// <returns>Null when the form has no such encoding in code of this size.</returns>

@@ -29,6 +29,10 @@ internal static class X87Forms
     /// <summary>Whether a form is one of the x87.</summary>
     public static bool IsX87(Code form) => InstructionFamilies.Of(form).Id == "x87" || form.Mnemonic() == Mnemonic.Fisttp;
 
+    /// <summary>Whether a form uses more of the x87 than the control and status words: it has vectors of its own.</summary>
+    public static bool UsesRegisters(Code form) => IsX87(form)
+        && form.Mnemonic() is not (Mnemonic.Fninit or Mnemonic.Fnclex or Mnemonic.Fnstcw or Mnemonic.Fnstsw or Mnemonic.Fldcw);
+
     /// <summary>Whether an instruction clears C1 by the SDM, and leaves it on AMD's processors.</summary>
     public static bool LeavesConditions(Mnemonic mnemonic) => mnemonic is Mnemonic.Fcomi or Mnemonic.Fcomip or Mnemonic.Fucomi or Mnemonic.Fucomip;
 
