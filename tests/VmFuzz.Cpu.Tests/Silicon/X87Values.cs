@@ -28,6 +28,11 @@ internal static class X87Values
     /// <summary>A number of the extended format, of any encoding.</summary>
     public static Extended Next(ref SplitMix64 random)
     {
+        if (random.Below(12) == 0)
+        {
+            return new Extended(random.Next() | (3UL << 62), (ushort)(0x7FFF | (random.Below(2) << 15)));
+        }
+
         ulong significand = random.Below(4) switch
         {
             0 => random.Next(),
