@@ -5,7 +5,7 @@ using VmFuzz.Arch;
 
 namespace VmFuzz.Cpu.Microcode;
 
-/// <summary>x87 control, MXCSR, FXSAVE and FXRSTOR, EMMS.</summary>
+/// <summary>x87 control, MXCSR, FXSAVE and FXRSTOR.</summary>
 internal static unsafe class FpuControl
 {
     internal const ulong MxcsrMask = 0xFFFF;
@@ -23,11 +23,12 @@ internal static unsafe class FpuControl
         new(Mnemonic.Wait, Wait),
         new(Mnemonic.Ldmxcsr, Ldmxcsr, InstructionTraits.EndsBlock, CpuFeatures.Sse),
         new(Mnemonic.Stmxcsr, Stmxcsr, InstructionTraits.None, CpuFeatures.Sse),
+        new(Mnemonic.Vldmxcsr, static (Processor cpu, in Instruction ins) => Vectors.VexOperands.Available(cpu) ? LoadMxcsr(cpu, ins) : ExecResult.Abort, InstructionTraits.EndsBlock, CpuFeatures.Avx),
+        new(Mnemonic.Vstmxcsr, static (Processor cpu, in Instruction ins) => Vectors.VexOperands.Available(cpu) ? StoreMxcsr(cpu, ins) : ExecResult.Abort, InstructionTraits.None, CpuFeatures.Avx),
         new(Mnemonic.Fxsave, Fxsave, InstructionTraits.None, CpuFeatures.Fxsr),
         new(Mnemonic.Fxsave64, Fxsave, InstructionTraits.None, CpuFeatures.Fxsr),
         new(Mnemonic.Fxrstor, Fxrstor, InstructionTraits.EndsBlock, CpuFeatures.Fxsr),
         new(Mnemonic.Fxrstor64, Fxrstor, InstructionTraits.EndsBlock, CpuFeatures.Fxsr),
-        new(Mnemonic.Emms, Emms, InstructionTraits.None, CpuFeatures.Mmx),
     ];
 
     // SDM "Device Not Available Exception": EM or TS.
@@ -119,9 +120,11 @@ internal static unsafe class FpuControl
         return NoPendingError(cpu) ? ExecResult.Next : ExecResult.Abort;
     }
 
-    private static ExecResult Ldmxcsr(Processor cpu, in Instruction ins)
+    private static ExecResult Ldmxcsr(Processor cpu, in Instruction ins) => SseAvailable(cpu) ? LoadMxcsr(cpu, ins) : ExecResult.Abort;
+
+    private static ExecResult LoadMxcsr(Processor cpu, in Instruction ins)
     {
-        if (!SseAvailable(cpu) || !cpu.ReadOperand(ins, 0, out ulong value))
+        if (!cpu.ReadOperand(ins, 0, out ulong value))
         {
             return ExecResult.Abort;
         }
@@ -135,24 +138,10 @@ internal static unsafe class FpuControl
         return ExecResult.Next;
     }
 
-    private static ExecResult Stmxcsr(Processor cpu, in Instruction ins) =>
-        SseAvailable(cpu) && cpu.WriteOperand(ins, 0, cpu.State->Mxcsr) ? ExecResult.Next : ExecResult.Abort;
+    private static ExecResult Stmxcsr(Processor cpu, in Instruction ins) => SseAvailable(cpu) ? StoreMxcsr(cpu, ins) : ExecResult.Abort;
 
-    private static ExecResult Emms(Processor cpu, in Instruction ins)
-    {
-        if ((cpu.State->Cr0 & Cr0.Em) != 0)
-        {
-            return cpu.Fault(GuestFault.Ud);
-        }
-
-        if (!Available(cpu) || !NoPendingError(cpu))
-        {
-            return ExecResult.Abort;
-        }
-
-        cpu.State->Ftw = 0xFFFF;
-        return ExecResult.Next;
-    }
+    private static ExecResult StoreMxcsr(Processor cpu, in Instruction ins) =>
+        cpu.WriteOperand(ins, 0, cpu.State->Mxcsr) ? ExecResult.Next : ExecResult.Abort;
 
     private static bool Area(Processor cpu, in Instruction ins, bool write, out ulong linear)
     {

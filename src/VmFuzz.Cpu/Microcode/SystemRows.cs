@@ -20,7 +20,6 @@ internal static class SystemRows
         .. FpuControl.Rows,
         .. X87Rows.All,
         .. ExtendedState.Rows,
-        .. VectorMoves.Rows,
         .. FastCalls.Rows,
         .. VmxGates.Rows,
     ];

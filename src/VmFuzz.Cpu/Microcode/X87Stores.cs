@@ -22,6 +22,7 @@ internal static unsafe class X87Stores
         new(Mnemonic.Fstpnce, StoreWithoutFault, Feature: CpuFeatures.Fpu),
         new(Mnemonic.Fist, static (Processor cpu, in Instruction ins) => StoreInteger(cpu, ins, pops: false, truncates: false), Feature: CpuFeatures.Fpu),
         new(Mnemonic.Fistp, static (Processor cpu, in Instruction ins) => StoreInteger(cpu, ins, pops: true, truncates: false), Feature: CpuFeatures.Fpu),
+        new(Mnemonic.Fisttp, static (Processor cpu, in Instruction ins) => StoreInteger(cpu, ins, pops: true, truncates: true), Feature: CpuFeatures.Fpu | CpuFeatures.Sse3),
         new(Mnemonic.Fbstp, StoreDecimal, Feature: CpuFeatures.Fpu),
     ];
 

@@ -15,12 +15,8 @@ internal sealed class FrozenVector
     // What the defaults of the modes are not zero in, of the registers that are compared.
     private static readonly (int Register, ulong Value)[] Defaults =
     [
-        (VectorRegister.Find("rsp"), 0x8000), (VectorRegister.Find("mxcsr"), 0x1F80), (VectorRegister.Find("fcw"), 0x37F),
-        (VectorRegister.Find("ftw"), 0xFFFF),
+        (VectorRegister.Find("rsp"), 0x8000), (VectorRegister.Find("mxcsr"), 0x1F80), (VectorRegister.Find("fcw"), 0x37F), (VectorRegister.Find("ftw"), 0xFFFF),
     ];
-
-    // Integer instructions and moves, then the x87.
-    private static readonly string[] Files = ["user.jsonl.gz", "x87.jsonl.gz"];
 
     private readonly Dictionary<int, VectorValue> _given = [];
     private readonly Dictionary<int, VectorValue> _after = [];
@@ -82,11 +78,11 @@ internal sealed class FrozenVector
         _ => 64,
     };
 
-    /// <summary>Reads the files of vectors.</summary>
-    public static FrozenVector[] ReadFiles() => [.. Files.SelectMany(static file => ReadFile(Path.Combine(Root(), "corpus", "vectors", file)))];
+    /// <summary>Reads all files.</summary>
+    public static FrozenVector[] ReadAll() => [.. VectorFile.All.Select(static file => file.Path).Append(VectorFile.PathOf(X87VectorMaker.FileName)).SelectMany(Read)];
 
-    // The first line says how many there are.
-    private static FrozenVector[] ReadFile(string path)
+    // The first line of a file says how many vectors there are.
+    private static FrozenVector[] Read(string path)
     {
         using FileStream file = File.OpenRead(path);
         using var reader = new StreamReader(new GZipStream(file, CompressionMode.Decompress));
@@ -162,7 +158,17 @@ internal sealed class FrozenVector
                 continue;
             }
 
-            VectorValue before = Before(machine, i);
+            if (row.Kind == VectorRegisterKind.Xmm)
+            {
+                if (Wide(row.Number, machine) is { } difference)
+                {
+                    return difference;
+                }
+
+                continue;
+            }
+
+            VectorValue before = Before(row, i, machine);
             VectorValue expected = _after.TryGetValue(i, out VectorValue after) ? after : before;
             VectorValue actual = machine.TryChange(i, out VectorValue changed) ? changed : before;
             UInt128 mask = i == Flags ? Defined : UInt128.MaxValue;
@@ -173,6 +179,28 @@ internal sealed class FrozenVector
         }
 
         return null;
+    }
+
+    // A vector register is given, or was changed, as XMM register where the upper half is zero, or as it was.
+    private string? Wide(int number, VectorMachine machine)
+    {
+        int xmm = VectorRegister.Find($"xmm{number}"), ymm = VectorRegister.Find($"ymm{number}");
+        VectorValue before = _given.TryGetValue(ymm, out VectorValue wide) || _given.TryGetValue(xmm, out wide) ? wide : default;
+        VectorValue expected = _after.TryGetValue(ymm, out wide) ? wide : _after.TryGetValue(xmm, out wide) ? new(wide.Low, before.High) : before;
+        VectorValue actual = machine.TryChange(ymm, out wide) ? wide : machine.TryChange(xmm, out wide) ? new(wide.Low, before.High) : before;
+        return expected == actual ? null : $"ymm{number} is 0x{actual.High:x}{actual.Low:x32}";
+    }
+
+    // Registers of the x87 stack are named from its top, here as it is now.
+    private VectorValue Before(VectorRegister row, int index, VectorMachine machine)
+    {
+        if (row.Kind == VectorRegisterKind.Stack)
+        {
+            int moved = (int)((After(machine, "fsw") >> 11) - (Word(_given, "fsw") >> 11));
+            index = VectorRegister.Find($"st{(row.Number + moved) & 7}");
+        }
+
+        return _given.TryGetValue(index, out VectorValue given) ? given : Default(index);
     }
 
     // Flags that the SDM leaves open have the documented values where the instruction completed with its result in a register.
@@ -215,19 +243,6 @@ internal sealed class FrozenVector
     /// <summary>Names of the general registers, by their numbers.</summary>
     public static readonly string[] General = [.. Enumerable.Range(0, 16).Select(static r => ((Gpr)r).ToString().ToLowerInvariant())];
 
-    // A register of the x87 keeps its place when the top of the stack moves.
-    private VectorValue Before(VectorMachine machine, int register)
-    {
-        VectorRegister row = VectorRegister.All[register];
-        if (row.Kind == VectorRegisterKind.Stack)
-        {
-            int moved = (int)((After(machine, "fsw") >> 11) - (Word(_given, "fsw") >> 11));
-            register += ((row.Number + moved) & 7) - row.Number;
-        }
-
-        return _given.TryGetValue(register, out VectorValue given) ? given : Default(register);
-    }
-
     private static VectorValue Default(int register) => Defaults.FirstOrDefault(row => row.Register == register).Value;
 
     private static string Changes(VectorMachine machine)
@@ -269,6 +284,12 @@ internal sealed class FrozenVector
 
     private static ulong Optional(JsonElement json, string member) => json.TryGetProperty(member, out JsonElement value) ? (ulong)Number(value).Low : 0;
 
-    private static VectorValue Number(JsonElement value) =>
-        new(UInt128.Parse(value.GetString().AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture), 0);
+    private static VectorValue Number(JsonElement value)
+    {
+        ReadOnlySpan<char> digits = value.GetString().AsSpan(2);
+        int high = Math.Max(digits.Length - 32, 0);
+        return new(Half(digits[high..]), high == 0 ? 0 : Half(digits[..high]));
+    }
+
+    private static UInt128 Half(ReadOnlySpan<char> digits) => UInt128.Parse(digits, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
 }

@@ -7,46 +7,29 @@ namespace VmFuzz.Cpu.Tests.Silicon;
 public sealed class MakeVectorTests
 {
     private const string MakeVariable = "VMFUZZ_MAKE_VECTORS";
-    private const string MakeX87Variable = "VMFUZZ_MAKE_X87_VECTORS";
-    private const int Cases = 10;
     private const int X87Cases = 32;
-    private const int CasesWithFlagsRead = 14;
 
     [Fact]
     public void Make_WhereAsked_WritesTheVectors()
     {
         string? path = Environment.GetEnvironmentVariable(MakeVariable);
-        Assert.SkipWhen(path is null, $"set {MakeVariable} to the file to make, as .ci/make-vectors does");
+        Assert.SkipWhen(path is null, $"set {MakeVariable} to the directory to make them in, as .ci/make-vectors does");
         using NativeSandbox? host = NativeSandbox.TryCreate();
         Assert.True(host is not null, NativeSandbox.Needs);
-        var lines = new List<string>();
-        var random = new SplitMix64(0x5EED_0003);
-        foreach (int bitness in (int[])[64, 32, 16])
+        foreach (VectorFile file in VectorFile.All)
         {
-            foreach (OpCodeInfo form in SiliconForms.Of(bitness, NativeForms.WithCrc32()))
-            {
-                int cases = new InstructionForm(form.Code, InstructionFamilies.Of(form.Code), null).FlagsRead != 0 ? CasesWithFlagsRead : Cases;
-                for (int i = 0; i < cases; i++)
-                {
-                    if (SiliconForms.TryMake(form, bitness, ref random) is { } made && VectorMaker.Line(host!, made) is { } line)
-                    {
-                        lines.Add(line);
-                    }
-                }
-            }
+            VectorMaker.WriteFile(Path.Combine(path!, file.Name + ".jsonl.gz"), Lines(host!, file));
         }
-
-        VectorMaker.WriteFile(path!, lines);
     }
 
     [Fact]
     public void MakeX87_WhereAsked_WritesTheVectors()
     {
-        string? path = Environment.GetEnvironmentVariable(MakeX87Variable);
-        Assert.SkipWhen(path is null, $"set {MakeX87Variable} to the file to make, as .ci/make-vectors does");
+        string? path = Environment.GetEnvironmentVariable(MakeVariable);
+        Assert.SkipWhen(path is null, $"set {MakeVariable} to the directory to make them in, as .ci/make-vectors does");
         using X87Thunk? thunk = X87Thunk.TryCreate();
         Assert.True(thunk is not null, X87Thunk.Needs);
-        using var machine = new TestProcessor();
+        using var machine = new TestProcessor(model: NativeForms.WithVectors());
         var lines = new List<string>();
         var random = new SplitMix64(0x5EED_0088);
         foreach (OpCodeInfo form in X87Forms.All.Where(static form => form.Code != Code.Fnstsw_AX))
@@ -60,6 +43,28 @@ public sealed class MakeVectorTests
             }
         }
 
-        VectorMaker.WriteFile(path!, lines);
+        VectorMaker.WriteFile(Path.Combine(path!, X87VectorMaker.FileName + ".jsonl.gz"), lines);
+    }
+
+    private static List<string> Lines(NativeSandbox host, VectorFile file)
+    {
+        var lines = new List<string>();
+        var random = new SplitMix64(file.Seed);
+        foreach (int bitness in (int[])[64, 32, 16])
+        {
+            foreach (OpCodeInfo form in SiliconForms.Of(bitness, file))
+            {
+                int cases = new InstructionForm(form.Code, InstructionFamilies.Of(form.Code), null).FlagsRead != 0 ? file.CasesWithFlagsRead : file.Cases;
+                for (int i = 0; i < cases; i++)
+                {
+                    if (SiliconForms.TryMake(form, bitness, file.IsPacked, ref random) is { } made && VectorMaker.Line(host, made) is { } line)
+                    {
+                        lines.Add(line);
+                    }
+                }
+            }
+        }
+
+        return lines;
     }
 }

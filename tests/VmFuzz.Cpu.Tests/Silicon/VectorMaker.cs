@@ -43,9 +43,23 @@ internal static class VectorMaker
 
         for (int r = 0; r < NativeForms.RegistersOf(one.Bitness); r++)
         {
-            Add(wanted, $"xmm{r}", after.Xmm[r], one.Start.Xmm[r]);
+            if (after.High[r] != one.Start.High[r] || after.High[r] != 0)
+            {
+                wanted.Add(Wide(r, after));
+            }
+            else
+            {
+                Add(wanted, $"xmm{r}", after.Xmm[r], one.Start.Xmm[r]);
+            }
         }
 
+        // Names count from the top of the stack, which may have moved: what is compared is the register.
+        for (int place = 0; place < 8; place++)
+        {
+            Add(wanted, $"st{place}", after.Stack(place), one.Start.X87[(((after.Fsw >> 11) & 7) + place) & 7]);
+        }
+
+        Add(wanted, "ftw", after.Tags, one.Start.Tags);
         Add(wanted, "mxcsr", after.Mxcsr, one.Start.Mxcsr);
         Add(wanted, "fcw", after.Fcw, one.Start.Fcw);
         Add(wanted, "fsw", after.Fsw, one.Start.Fsw);
@@ -57,7 +71,7 @@ internal static class VectorMaker
         wanted.Add(Number("rflags", after.Flags & defined));
         string memory = Pieces(one.Memory);
         string written = Pieces(FrozenVector.Runs(NativeSandbox.WindowAddress, before, NativeSandbox.Window.ToArray()));
-        return $$"""{"mode":"long","code":"{{Convert.ToHexStringLower(one.Code)}}","max":{{Max}},"regs":{{{Given(one)}}},"mem":[{{memory}}]"""
+        return $$"""{"mode":"long","code":"{{Convert.ToHexStringLower(one.Code)}}","max":{{Max}},"regs":{{{Given(one, (row.Feature & (CpuFeatures.Avx | CpuFeatures.Avx2)) != 0)}}},"mem":[{{memory}}]"""
             + $$""","after":{{{string.Join(',', wanted)}}},"written":[{{written}}],"fault":{{{Fault(fault)}}},"defined":"0x{{defined:x}}"}""";
     }
 
@@ -69,15 +83,29 @@ internal static class VectorMaker
         gzip.Write(Encoding.UTF8.GetBytes($$"""{"made-on":"{{ProcessorName()}}","vectors":{{lines.Count}}}""" + "\n" + string.Join('\n', lines) + "\n"));
     }
 
-    private static string Given(SiliconCase one)
+    private static string Given(SiliconCase one, bool avx)
     {
         var given = new List<string>();
         for (int r = 0; r < NativeForms.RegistersOf(one.Bitness); r++)
         {
             Add(given, FrozenVector.General[r], one.Start.Registers[r], r == 4 ? ulong.MaxValue : 0);
-            Add(given, $"xmm{r}", one.Start.Xmm[r], 0);
+            if (one.Start.High[r] != 0)
+            {
+                given.Add(Wide(r, one.Start));
+            }
+            else
+            {
+                Add(given, $"xmm{r}", one.Start.Xmm[r], 0);
+            }
         }
 
+        for (int place = 0; place < 8; place++)
+        {
+            Add(given, $"st{place}", one.Start.Stack(place), 0);
+        }
+
+        Add(given, "fsw", one.Start.Fsw, 0);
+        Add(given, "ftw", one.Start.Tags, 0xFFFF);
         given.Add(Number("rip", one.Start.Rip));
         given.Add(Number("rflags", one.Start.Flags));
         string none = """{"sel":"0x0","limit":"0x0","attr":"0x10000"}""";
@@ -96,6 +124,11 @@ internal static class VectorMaker
             "tr":{"limit":"0x0"}
             """);
         given.Add(Number("cr4", Cr4.Pae | Cr4.Osfxsr | Cr4.Osxmmexcpt | Cr4.Osxsave));
+        if (avx)
+        {
+            given.Add(Number("xcr0", 7));
+        }
+
         given.Add(Number("efer", Efer.Lme | Efer.Lma | Efer.Nxe));
         return string.Join(',', given);
     }
@@ -119,6 +152,8 @@ internal static class VectorMaker
             members.Add(Number(name, value));
         }
     }
+
+    private static string Wide(int register, SiliconState state) => $"\"ymm{register}\":\"0x{state.High[register]:x}{state.Xmm[register]:x32}\"";
 
     private static string Number(string name, UInt128 value) => $"\"{name}\":\"0x{value:x}\"";
 

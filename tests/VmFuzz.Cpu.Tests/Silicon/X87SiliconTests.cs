@@ -18,7 +18,7 @@ public sealed class X87SiliconTests(ITestOutputHelper output)
     {
         using X87Thunk? thunk = X87Thunk.TryCreate();
         Assert.SkipWhen(thunk is null, X87Thunk.Needs);
-        using var machine = new TestProcessor();
+        using var machine = new TestProcessor(model: NativeForms.WithVectors());
         var random = new SplitMix64(0x5EED_0087);
         var failures = new List<string>();
         OpCodeInfo[] forms = [.. X87Forms.All];

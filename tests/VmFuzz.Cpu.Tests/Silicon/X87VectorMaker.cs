@@ -9,6 +9,9 @@ namespace VmFuzz.Cpu.Tests.Silicon;
 /// <summary>Makes vectors of x87 forms for corpus/vectors on the host.</summary>
 internal static class X87VectorMaker
 {
+    /// <summary>The file's name without the extension.</summary>
+    public const string FileName = "x87";
+
     private const ulong Memory = 0x20000;
     private const int UsedRegisters = 3;
 
