@@ -114,6 +114,7 @@ internal sealed class PcBoard
     public void StartKernel(Machine machine)
     {
         machine.Memory.TryLoad(new Gpa(TablesAddress), _acpi.Place(TablesAddress));
+        BiosData.Place(machine.Memory);
         Apic.ConnectVirtualWire();
 
         // Nobody set up the vectors of the 8259A pair: its lines wait, masked, for a driver.

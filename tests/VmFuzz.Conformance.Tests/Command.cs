@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Text.Json;
 
 namespace VmFuzz.Conformance.Tests;
@@ -43,6 +44,29 @@ internal static class Command
         string output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
         return (process.ExitCode, output, error.GetAwaiter().GetResult());
+    }
+
+    /// <summary>Records a run that must end well, and replays it in another process.</summary>
+    /// <param name="run">The arguments of <c>vmfuzz run</c>.</param>
+    /// <param name="limit">Most instructions.</param>
+    /// <returns>The console's text.</returns>
+    public static string RecordsAndReplays(string[] run, ulong limit)
+    {
+        string folder = Directory.CreateTempSubdirectory("vmfuzz").FullName;
+        try
+        {
+            string path = Path.Combine(folder, "boot.vmtrace");
+            string most = limit.ToString(CultureInfo.InvariantCulture);
+            (int status, string output, string error) = Run(["record", .. run[1..], "--max-instructions", most, "-o", path]);
+            Assert.True(status == 0, $"status {status}\n{output}\n{error}");
+            JsonElement replay = Replays(path);
+            Assert.Equal("Identical", replay.GetProperty("outcome").GetString(), ignoreCase: true);
+            return output;
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
     }
 
     /// <summary>Replays a trace in another process; fails unless it is identical. Gives what the command reports as JSON.</summary>

@@ -21,7 +21,7 @@ public sealed unsafe class UnmodelledFormTests
     [Theory]
     [InlineData(new byte[] { 0x0F, 0x58, 0xC1 })] // addps xmm0, xmm1
     [InlineData(new byte[] { 0xC5, 0xFC, 0x58, 0xC1 })] // vaddps ymm0, ymm0, ymm1
-    [InlineData(new byte[] { 0xD9, 0xE8 })] // fld1
+    [InlineData(new byte[] { 0xD9, 0xFE })] // fsin
     public void Form_OfAFeatureThatCpuidShows_StopsTheMachine(byte[] code)
     {
         using SystemFixture machine = Machine(code);

@@ -66,7 +66,7 @@ public static class InstructionFamilies
             CpuidFeature.UDBG, CpuidFeature.WAITPKG, CpuidFeature.WRMSRNS,
         ]),
         new("smx", FamilyState.Partial, "GETSEC has leaves only where there is measured launch; without SMXE it is #UD", [CpuidFeature.SMX]),
-        new("x87", FamilyState.Partial, "floating point is not modelled yet; the control instructions that kernels use are",
+        new("x87", FamilyState.Partial, "transcendental functions are not modelled yet",
         [
             CpuidFeature.FPU, CpuidFeature.FPU287, CpuidFeature.FPU287XL_ONLY, CpuidFeature.FPU387, CpuidFeature.FPU387SL_ONLY,
         ]),

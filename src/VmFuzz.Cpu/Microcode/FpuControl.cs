@@ -32,7 +32,7 @@ internal static unsafe class FpuControl
     ];
 
     // SDM "Device Not Available Exception": EM or TS.
-    private static bool Available(Processor cpu) =>
+    internal static bool Available(Processor cpu) =>
         (cpu.State->Cr0 & (Cr0.Em | Cr0.Ts)) == 0 || cpu.RaiseFault(GuestFault.Nm);
 
     // For SSE: EM or OSFXSR clear is #UD, then TS is #NM.
@@ -50,12 +50,14 @@ internal static unsafe class FpuControl
     internal static bool NoPendingError(Processor cpu) =>
         (cpu.State->Fsw & 0x80) == 0 || (cpu.State->Cr0 & Cr0.Ne) == 0 || cpu.RaiseFault(new GuestFault(Vector.Mf));
 
-    // ES and B follow the unmasked exception flags.
-    private static void UpdateSummary(Processor cpu)
+    private const ulong FcwDefined = 0x1F3F;
+    private const ulong FcwOnes = 0x40;
+
+    /// <summary>Loads the control word; its reserved bits read as 0, but for one.</summary>
+    internal static void SetControl(Processor cpu, ulong value)
     {
-        CpuState* s = cpu.State;
-        bool pending = (s->Fsw & ~s->Fcw & 0x3F) != 0;
-        s->Fsw = pending ? s->Fsw | 0x8080 : s->Fsw & ~0x8080UL;
+        cpu.State->Fcw = (value & FcwDefined) | FcwOnes;
+        new X87Stack(cpu.State).UpdateSummary();
     }
 
     private static ExecResult Nothing(Processor cpu, in Instruction ins) => Available(cpu) ? ExecResult.Next : ExecResult.Abort;
@@ -104,8 +106,7 @@ internal static unsafe class FpuControl
             return ExecResult.Abort;
         }
 
-        cpu.State->Fcw = (value & 0x1F3F) | 0x40;
-        UpdateSummary(cpu);
+        SetControl(cpu, value);
         return ExecResult.Next;
     }
 
@@ -257,7 +258,6 @@ internal static unsafe class FpuControl
     internal static void LoadX87(Processor cpu, ReadOnlySpan<byte> image, bool wide)
     {
         CpuState* s = cpu.State;
-        s->Fcw = (BinaryPrimitives.ReadUInt16LittleEndian(image) & 0x1F3FUL) | 0x40;
         s->Fsw = BinaryPrimitives.ReadUInt16LittleEndian(image[2..]);
         s->Fop = BinaryPrimitives.ReadUInt16LittleEndian(image[6..]) & 0x7FFUL;
         ulong fip = BinaryPrimitives.ReadUInt64LittleEndian(image[8..]);
@@ -269,16 +269,13 @@ internal static unsafe class FpuControl
         for (int i = 0; i < 8; i++)
         {
             int register = (top + i) & 7;
-            ulong low = BinaryPrimitives.ReadUInt64LittleEndian(image[(32 + (i * 16))..]);
-            ulong high = BinaryPrimitives.ReadUInt16LittleEndian(image[(40 + (i * 16))..]);
-            s->X87[register * 2] = low;
-            s->X87[(register * 2) + 1] = high;
-            bool full = (image[4] & (1 << register)) != 0;
-            tags |= (full ? TagOf(low, high) : 3UL) << (register * 2);
+            s->X87[register * 2] = BinaryPrimitives.ReadUInt64LittleEndian(image[(32 + (i * 16))..]);
+            s->X87[(register * 2) + 1] = BinaryPrimitives.ReadUInt16LittleEndian(image[(40 + (i * 16))..]);
+            tags |= (image[4] & (1 << register)) != 0 ? 0 : 3UL << (register * 2);
         }
 
-        s->Ftw = tags;
-        UpdateSummary(cpu);
+        new X87Stack(s).LoadTags(tags);
+        SetControl(cpu, BinaryPrimitives.ReadUInt16LittleEndian(image));
     }
 
     private static byte AbridgedTag(ulong tags)
@@ -291,12 +288,4 @@ internal static unsafe class FpuControl
 
         return (byte)abridged;
     }
-
-    // SDM "x87 FPU Tag Word": 0 valid, 1 zero, 2 special.
-    private static ulong TagOf(ulong significand, ulong signExponent) => (signExponent & 0x7FFF) switch
-    {
-        0x7FFF => 2,
-        0 => significand == 0 ? 1UL : 2,
-        _ => significand >> 63 != 0 ? 0UL : 2,
-    };
 }

@@ -18,6 +18,7 @@ internal static class SystemRows
         .. Msrs.Rows,
         .. Timestamps.Rows,
         .. FpuControl.Rows,
+        .. X87Rows.All,
         .. ExtendedState.Rows,
         .. FastCalls.Rows,
         .. VmxGates.Rows,

@@ -79,7 +79,7 @@ internal sealed class FrozenVector
     };
 
     /// <summary>Reads all files.</summary>
-    public static FrozenVector[] ReadAll() => [.. VectorFile.All.SelectMany(static file => Read(file.Path))];
+    public static FrozenVector[] ReadAll() => [.. VectorFile.All.Select(static file => file.Path).Append(VectorFile.PathOf(X87VectorMaker.FileName)).SelectMany(Read)];
 
     // The first line of a file says how many vectors there are.
     private static FrozenVector[] Read(string path)

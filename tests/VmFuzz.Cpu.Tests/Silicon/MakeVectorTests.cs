@@ -7,6 +7,7 @@ namespace VmFuzz.Cpu.Tests.Silicon;
 public sealed class MakeVectorTests
 {
     private const string MakeVariable = "VMFUZZ_MAKE_VECTORS";
+    private const int X87Cases = 32;
 
     [Fact]
     public void Make_WhereAsked_WritesTheVectors()
@@ -19,6 +20,30 @@ public sealed class MakeVectorTests
         {
             VectorMaker.WriteFile(Path.Combine(path!, file.Name + ".jsonl.gz"), Lines(host!, file));
         }
+    }
+
+    [Fact]
+    public void MakeX87_WhereAsked_WritesTheVectors()
+    {
+        string? path = Environment.GetEnvironmentVariable(MakeVariable);
+        Assert.SkipWhen(path is null, $"set {MakeVariable} to the directory to make them in, as .ci/make-vectors does");
+        using X87Thunk? thunk = X87Thunk.TryCreate();
+        Assert.True(thunk is not null, X87Thunk.Needs);
+        using var machine = new TestProcessor(model: NativeForms.WithVectors());
+        var lines = new List<string>();
+        var random = new SplitMix64(0x5EED_0088);
+        foreach (OpCodeInfo form in X87Forms.All.Where(static form => form.Code != Code.Fnstsw_AX))
+        {
+            for (int made = 0; made < X87Cases; made++)
+            {
+                if (X87VectorMaker.Line(thunk!, machine, form, ref random) is { } line)
+                {
+                    lines.Add(line);
+                }
+            }
+        }
+
+        VectorMaker.WriteFile(Path.Combine(path!, X87VectorMaker.FileName + ".jsonl.gz"), lines);
     }
 
     private static List<string> Lines(NativeSandbox host, VectorFile file)

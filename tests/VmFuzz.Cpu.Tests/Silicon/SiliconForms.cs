@@ -43,7 +43,7 @@ internal static class SiliconForms
     public static IEnumerable<OpCodeInfo> Of(int bitness, VectorFile file) => InstructionForm.All
         .Where(form => form.Row is { } row && file.Model.Has(row.Feature) && file.IsAbout(form) && NativeForms.HostHas(row.Feature & NativeForms.Vectors))
         .Select(static form => form.Code.ToOpCode())
-        .Where(info => NativeForms.IsIn(bitness, info) && NativeForms.HostHas(info.Mnemonic) && !IsExcluded(info));
+        .Where(info => NativeForms.IsIn(bitness, info) && NativeForms.HostHas(info.Mnemonic) && !IsExcluded(info) && !X87Forms.UsesRegisters(info.Code));
 
     /// <summary>Makes a case of a form.</summary>
     /// <param name="form">The form.</param>

@@ -23,7 +23,10 @@ internal sealed record VectorFile(string Name, ulong Seed, int Cases, int CasesW
     ];
 
     /// <summary>Where the file lies in the repository.</summary>
-    public string Path => System.IO.Path.Combine(FrozenVector.Root(), "corpus", "vectors", Name + ".jsonl.gz");
+    public string Path => PathOf(Name);
+
+    /// <summary>Where a file of a name lies.</summary>
+    public static string PathOf(string name) => System.IO.Path.Combine(FrozenVector.Root(), "corpus", "vectors", name + ".jsonl.gz");
 
     // Moves and bitwise logic of XMM registers stand in the file of all others.
     private static bool IsOnVectors(InstructionForm form) =>

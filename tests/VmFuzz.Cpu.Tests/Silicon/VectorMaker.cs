@@ -140,10 +140,12 @@ internal static class VectorMaker
         return text + (fault.Vector == Vector.Pf ? "," + Number("address", fault.Address) : "");
     }
 
-    private static string Pieces(IEnumerable<(ulong At, byte[] Bytes)> pieces) =>
+    /// <summary>Bytes at addresses, as a file has them.</summary>
+    public static string Pieces(IEnumerable<(ulong At, byte[] Bytes)> pieces) =>
         string.Join(',', pieces.Select(static piece => $$"""{"at":"0x{{piece.At:x}}","hex":"{{Convert.ToHexStringLower(piece.Bytes)}}"}"""));
 
-    private static void Add(List<string> members, string name, UInt128 value, UInt128 other)
+    /// <summary>Adds a register whose value is another.</summary>
+    public static void Add(List<string> members, string name, UInt128 value, UInt128 other)
     {
         if (value != other)
         {
