@@ -158,8 +158,11 @@ public sealed unsafe partial class Processor
         return false;
     }
 
+    // The shadows and the traps that wait end with the event that could not be delivered.
     private bool TripleFault()
     {
+        _state->Interruptibility &= ~3UL;
+        _state->PendingDebug = 0;
         if (NonRoot is { } policy && policy.TripleFault())
         {
             return Stopped(StopKind.Exit);

@@ -258,7 +258,7 @@ internal sealed partial class Emulator
         while (got < 15)
         {
             ulong at = code64 ? linear + (ulong)got : (uint)(linear + (ulong)got);
-            if (!_vcpu.Paging.TryTranslate(at, AccessKind.Fetch, vmx.Cpl == 3, out ulong gpa, out _fault))
+            if (!_vcpu.Paging.TryTranslate(at, AccessKind.Fetch, AccessMode.Own, out ulong gpa, out _fault))
             {
                 break;
             }

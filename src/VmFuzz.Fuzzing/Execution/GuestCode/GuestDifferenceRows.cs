@@ -65,6 +65,10 @@ internal static class GuestDifferenceRows
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.EmulatedUnderBreakpoints || p.RightMonitor.EmulatedUnderBreakpoints),
         },
+        new("emulated-tables", "KVM's emulator fetches the instruction again, after the processor has set accessed and dirty bits: one in a paging structure may be another by then")
+        {
+            Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.EmulatedFromTables || p.RightMonitor.EmulatedFromTables),
+        },
         new("limit-in-event", "the limit fell between an event and its delivery; a pass injects before it looks at the limit")
         {
             Voids = static p => Ends(p, MachineStopKind.MaxInstructions) && (InEvent(p.Left, p.LeftMonitor) || InEvent(p.Right, p.RightMonitor)),

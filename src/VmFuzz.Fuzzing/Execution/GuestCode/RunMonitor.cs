@@ -58,6 +58,9 @@ internal sealed class RunMonitor : IMachineObserver
     /// <summary>The hypervisor may have completed an access to a port or a device that data or I/O breakpoints watch.</summary>
     public bool EmulatedUnderBreakpoints { get; private set; }
 
+    /// <summary>The hypervisor may have fetched an instruction that the processor changed in between: one in a paging structure.</summary>
+    public bool EmulatedFromTables { get; private set; }
+
     /// <summary>The emulator met an instruction that it does not know.</summary>
     public bool EmulationFailed => Failures != _failuresBefore;
 
@@ -89,6 +92,7 @@ internal sealed class RunMonitor : IMachineObserver
         NmiBehindInterrupt = false;
         TrapOfInt1Faulted = false;
         EmulatedUnderBreakpoints = false;
+        EmulatedFromTables = false;
         _int1 = false;
         _nmiAt = ulong.MaxValue;
         TooManyPasses = false;
@@ -107,6 +111,7 @@ internal sealed class RunMonitor : IMachineObserver
         NmiBehindInterrupt = other.NmiBehindInterrupt;
         TrapOfInt1Faulted = other.TrapOfInt1Faulted;
         EmulatedUnderBreakpoints = other.EmulatedUnderBreakpoints;
+        EmulatedFromTables = other.EmulatedFromTables;
         Reasons = other.Reasons;
     }
 
@@ -153,8 +158,9 @@ internal sealed class RunMonitor : IMachineObserver
         }
 
         TrapOfInt1Faulted |= _int1 && exit.Basic == ExitReason.TripleFault;
-        EmulatedUnderBreakpoints |= exit.Basic is ExitReason.IoInstruction or ExitReason.EptMisconfiguration or ExitReason.EptViolation
-            && WatchesData(vcpu.Vmx.Dr7);
+        bool device = exit.Basic is ExitReason.EptMisconfiguration or ExitReason.EptViolation;
+        EmulatedUnderBreakpoints |= (device || exit.Basic == ExitReason.IoInstruction) && WatchesData(vcpu.Vmx.Dr7);
+        EmulatedFromTables |= device && CodeInTables(vcpu, rip);
         _int1 |= exit.InterruptionInfo is { Valid: true, Type: InterruptionType.PrivilegedSoftwareException };
         AtExit?.Invoke(vcpu);
     }
@@ -182,6 +188,14 @@ internal sealed class RunMonitor : IMachineObserver
     }
 
     public void OnEnd(in MachineStop stop) => Feature(9, (uint)stop.Kind, TooManyPasses ? 1U : 0);
+
+    // The first or the last byte of an instruction.
+    private static bool CodeInTables(Vcpu vcpu, ulong rip)
+    {
+        const ulong Longest = 15;
+        ulong linear = vcpu.Vmx.Code64 ? rip : (uint)(rip + vcpu.Vmx.GetSegment(SegmentRegister.Cs).Base);
+        return vcpu.Processor.IsPagingStructure(linear) || vcpu.Processor.IsPagingStructure(linear + Longest - 1);
+    }
 
     // An enabled breakpoint that is not for execution.
     private static bool WatchesData(ulong dr7)
