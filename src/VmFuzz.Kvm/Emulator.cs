@@ -227,7 +227,7 @@ internal sealed partial class Emulator
         _vcpu.Rip = _stays ? rip : _next;
         _vcpu.Stats.Emulated++;
         ulong shadow = _shadow != 0 || _vcpu.Rules.Holds(Rule.EmulatorShadow) ? _shadow : _vcpu.Vmx.InterruptShadow;
-        _vcpu.FinishInstruction(before, shadow, _stays);
+        _vcpu.FinishInstruction(before, shadow, _stays, _instruction.FlowControl != FlowControl.Next);
         return 1;
     }
 
