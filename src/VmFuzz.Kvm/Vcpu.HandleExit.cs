@@ -157,8 +157,8 @@ public sealed partial class Vcpu
         }
     }
 
-    /// <summary>SDM "Single-Stepping on Branches": whether IA32_DEBUGCTL.BTF lets TF trap on branches only.</summary>
-    internal bool StepsBranchesOnly => (Vmx.Read(VmcsField.GuestDebugCtl) & DebugCtl.Btf) != 0;
+    // SDM "Single-Stepping on Branches".
+    private bool StepsBranchesOnly => (Vmx.Read(VmcsField.GuestDebugCtl) & DebugCtl.Btf) != 0;
 
     private void RaiseSingleStep(ulong shadow, bool branches)
     {
@@ -195,6 +195,13 @@ public sealed partial class Vcpu
         }
 
         Vmx.Change(VmcsField.GuestDebugCtl, DebugCtl.EndsWithDebug, false);
+        if ((Vmx.RFlags & Arch.RFlags.Tf) != 0 && Vmx.InterruptShadow != 0 && Rules.Holds(Rule.StepUnderShadow))
+        {
+            // SDM "Checks on Guest Non-Register State": under a shadow TF goes with a pending single step. The exit has
+            // taken that away; with the injected #DB it is not delivered again.
+            Vmx.Change(VmcsField.GuestPendingDebug, PendingDebugExceptions.Bs, true);
+        }
+
         Events.QueueException(Vector.Db);
     }
 

@@ -61,12 +61,6 @@ internal static class ExceptionExit
             // INT1 completes: it pushes the address after it. As with INT n, TF ends without a trap.
             vcpu.Retire(exit.InstructionLength, traps: false);
         }
-        else if ((vcpu.Vmx.RFlags & RFlags.Tf) != 0 && !vcpu.StepsBranchesOnly && vcpu.Vmx.InterruptShadow != 0 && vcpu.Rules.Holds(Rule.StepUnderShadow))
-        {
-            // SDM "Checks on Guest Non-Register State": under a shadow TF goes with a pending single step. The exit has
-            // taken that away; with the injected #DB it is not delivered again.
-            vcpu.Vmx.Change(VmcsField.GuestPendingDebug, PendingDebugExceptions.Bs, true);
-        }
 
         vcpu.QueueDebug(exit.Qualification);
         return ExitOutcome.Resume;
