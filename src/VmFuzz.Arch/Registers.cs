@@ -198,6 +198,41 @@ public static class Efer
     public const ulong Defined = Sce | Lme | Lma | Nxe;
 }
 
+/// <summary>Bits of DR6 (SDM "Debug Status Register (DR6)").</summary>
+public static class Dr6
+{
+    /// <summary>Conditions of the four breakpoints.</summary>
+    public const ulong Breakpoints = 0xF;
+    /// <summary>Access to a debug register.</summary>
+    public const ulong Bd = 1UL << 13;
+    /// <summary>Single step.</summary>
+    public const ulong Bs = 1UL << 14;
+    /// <summary>Task switch.</summary>
+    public const ulong Bt = 1UL << 15;
+    /// <summary>Everything that a debug exception reports.</summary>
+    public const ulong Causes = Breakpoints | Bd | Bs | Bt;
+    /// <summary>Bits that are always set.</summary>
+    public const ulong Fixed = 0xFFFF_0FF0;
+}
+
+/// <summary>Bits of DR7 (SDM "Debug Control Register (DR7)").</summary>
+public static class Dr7
+{
+    /// <summary>General detect: the next access to a debug register is a fault.</summary>
+    public const ulong Gd = 1UL << 13;
+}
+
+/// <summary>Bits of IA32_DEBUGCTL (SDM "IA32_DEBUGCTL MSR").</summary>
+public static class DebugCtl
+{
+    /// <summary>Last-branch recording.</summary>
+    public const ulong Lbr = 1UL << 0;
+    /// <summary>RFLAGS.TF traps on branches only.</summary>
+    public const ulong Btf = 1UL << 1;
+    /// <summary>What a debug exception clears.</summary>
+    public const ulong EndsWithDebug = Lbr | Btf;
+}
+
 /// <summary>Bits of a segment's access rights in the layout of the VMCS (SDM "Guest Register State").</summary>
 public static class SegmentAttributes
 {

@@ -15,7 +15,6 @@ public sealed unsafe partial class Processor
 
     // In the VMCS layout of pending debug exceptions: one of the conditions in bits 3:0 is enabled.
     private const ulong PendingBreakpoint = 1UL << 12;
-    private const ulong BranchStep = 2; // IA32_DEBUGCTL.BTF
 
     private Breakpoints _breakpoints;
 
@@ -194,7 +193,7 @@ public sealed unsafe partial class Processor
             return false;
         }
 
-        if ((_state->DebugCtl & BranchStep) == 0)
+        if ((_state->DebugCtl & DebugCtl.Btf) == 0)
         {
             return true;
         }

@@ -90,11 +90,11 @@ public sealed unsafe partial class Processor
         uint index = selector & 0xFFF8u;
         if ((selector & 4) != 0)
         {
-            linear = s->Ldtr.Base + index;
+            linear = Next(s->Ldtr.Base, (int)index);
             return s->Ldtr.Usable && (s->Ldtr.Attributes & SegmentAttributes.P) != 0 && index + (uint)bytes - 1 <= s->Ldtr.Limit;
         }
 
-        linear = s->Gdtr.Base + index;
+        linear = Next(s->Gdtr.Base, (int)index);
         return index + (uint)bytes - 1 <= s->Gdtr.Limit;
     }
 
@@ -125,7 +125,7 @@ public sealed unsafe partial class Processor
             return RaiseFault(GuestFault.Gp(SelectorError(selector)));
         }
 
-        if (!ReadLinear(descriptor.Linear + 8, 8, out upper, AccessMode.System))
+        if (!ReadLinear(Next(descriptor.Linear, 8), 8, out upper, AccessMode.System))
         {
             return false;
         }
@@ -142,7 +142,7 @@ public sealed unsafe partial class Processor
         }
 
         ulong raw = descriptor.Raw | (1UL << 40);
-        if (!WriteLinear(descriptor.Linear + 5, 1, (raw >> 40) & 0xFF, AccessMode.System))
+        if (!WriteLinear(Next(descriptor.Linear, 5), 1, (raw >> 40) & 0xFF, AccessMode.System))
         {
             return false;
         }

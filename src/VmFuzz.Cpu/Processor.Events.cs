@@ -30,7 +30,7 @@ public sealed unsafe partial class Processor
     // DR7.GD and DR6.BD.
     internal const ulong GeneralDetect = 1UL << 13;
 
-    // Deliveries so far; only compared.
+    // Deliveries so far, and those that ended in a shutdown; only compared.
     private ulong _deliveries;
 
     // The retired count of the last delivery.
@@ -158,8 +158,12 @@ public sealed unsafe partial class Processor
         return false;
     }
 
+    // The shadows and the traps that wait end with the event that could not be delivered.
     private bool TripleFault()
     {
+        _state->Interruptibility &= ~3UL;
+        _state->PendingDebug = 0;
+        _deliveries++;
         if (NonRoot is { } policy && policy.TripleFault())
         {
             return Stopped(StopKind.Exit);
@@ -190,7 +194,7 @@ public sealed unsafe partial class Processor
             ulong causes = raised.Type == EventType.HardwareException ? raised.Address & 0xE00F : 0;
             s->Dr6 = (s->Dr6 & ~0xFUL) | causes;
             s->Dr7 &= ~GeneralDetect;
-            s->DebugCtl &= ~3UL;
+            s->DebugCtl &= ~DebugCtl.EndsWithDebug;
         }
     }
 

@@ -236,7 +236,7 @@ public sealed unsafe partial class Processor
     }
 
     /// <summary>A linear address some bytes further on; wraps at 4 GiB outside 64-bit mode.</summary>
-    private ulong Next(ulong linear, int bytes) => Code64 || LongMode ? linear + (ulong)bytes : (uint)(linear + (ulong)bytes);
+    internal ulong Next(ulong linear, int bytes) => Code64 || LongMode ? linear + (ulong)bytes : (uint)(linear + (ulong)bytes);
 
     // SDM "Limit Checking" and "Type Checking".
     private bool IsWithin(in SegmentState s, ulong offset, int size, bool write)

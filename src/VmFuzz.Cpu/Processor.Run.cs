@@ -261,15 +261,9 @@ public sealed unsafe partial class Processor
         ulong switches = _taskSwitches;
         s->PendingLink = null;
         Execute(block);
-        if (s->Stop is StopKind.Fault or StopKind.Exit or StopKind.Unimplemented or StopKind.Event)
+        if (s->Stop is StopKind.Fault or StopKind.Exit or StopKind.Unimplemented or StopKind.Event || Retired == retired)
         {
-            s->Interruptibility |= shadow;
-            return;
-        }
-
-        if (Retired == retired)
-        {
-            // Unless a fault of a software interrupt's delivery was delivered, which ends shadows.
+            // Unless a fault of a software interrupt's delivery was delivered, or shut the processor down, which ends shadows.
             s->Interruptibility |= deliveries == _deliveries ? shadow : 0;
             return;
         }

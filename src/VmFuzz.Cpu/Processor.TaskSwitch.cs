@@ -122,8 +122,8 @@ public sealed unsafe partial class Processor
         return ProbeRange(TableLinear(s->Tr.Base, old.Rip), old.SavedBytes, AccessKind.Write)
             && ProbeRange((uint)tss.Base, layout.LastByte + 1, AccessKind.Read)
             && (!nests || ProbeLinear((uint)tss.Base, 2, AccessKind.Write, AccessMode.System))
-            && (nests || ProbeLinear(OldTaskDescriptor + 5, 1, AccessKind.Write, AccessMode.System))
-            && ProbeLinear(tss.Linear + 5, 1, AccessKind.Write, AccessMode.System);
+            && (nests || ProbeLinear(Next(OldTaskDescriptor, 5), 1, AccessKind.Write, AccessMode.System))
+            && ProbeLinear(Next(tss.Linear, 5), 1, AccessKind.Write, AccessMode.System);
     }
 
     private bool ProbeRange(ulong linear, uint bytes, AccessKind access) =>
@@ -132,13 +132,13 @@ public sealed unsafe partial class Processor
 
     private bool MarkBusy(ulong descriptor, bool busy)
     {
-        if (!ReadLinear(descriptor + 5, 1, out ulong access, AccessMode.System))
+        if (!ReadLinear(Next(descriptor, 5), 1, out ulong access, AccessMode.System))
         {
             return false;
         }
 
         ulong marked = busy ? access | BusyType : access & ~(ulong)BusyType;
-        return WriteLinear(descriptor + 5, 1, marked, AccessMode.System);
+        return WriteLinear(Next(descriptor, 5), 1, marked, AccessMode.System);
     }
 
     private bool WriteTss(ulong tssBase, uint offset, int size, ulong value) =>

@@ -83,6 +83,12 @@ public sealed unsafe partial class Processor
         return true;
     }
 
+    /// <summary>Whether an address lies in a page that walks took for a paging structure since it was last written.</summary>
+    /// <param name="linear">Linear address; wraps at 4 GiB outside IA-32e mode.</param>
+    /// <returns>False also when the address is not mapped, or has no memory behind it.</returns>
+    public bool IsPagingStructure(ulong linear) =>
+        TryPeekPhysical(linear, out ulong physical) && Memory.TryGetPage(physical, out PageRef page) && Memory.IsTable(page.Index);
+
     private bool Show(IInstructionWatch watch)
     {
         if (!watch.ShowsCode(LinearRip))

@@ -32,7 +32,7 @@ internal sealed partial class Emulator
 
     internal Step Move(in Instruction ins, bool signExtend)
     {
-        if (ins.Op0Kind == OpKind.Register && ins.Op0Register is >= Register.ES and <= Register.GS)
+        if (IsSegment(ins, 0))
         {
             return MoveToSegment(ins);
         }
@@ -242,17 +242,21 @@ internal sealed partial class Emulator
     internal Step Pop(in Instruction ins)
     {
         int size = ins.StackPointerIncrement;
+        bool selector = IsSegment(ins, 0);
         ulong top = _gprs[(int)Gpr.Rsp] & StackMask;
         Span<byte> bytes = stackalloc byte[8];
         bytes.Clear();
-        Step step = ReadStack(top, bytes[..size]);
-        if (step != Step.Done || ins.Op0Kind == OpKind.Register && !ins.Op0Register.IsGPR())
+
+        // em_pop_sreg: of a selector two bytes are read, whatever the operand size.
+        Step step = ReadStack(top, bytes[..(selector ? 2 : size)]);
+        if (step != Step.Done)
         {
-            return step != Step.Done ? step : Step.Unknown;
+            return step;
         }
 
         SetStack((top + (ulong)size) & StackMask);
-        return Write(ins, 0, size, StateFields.Take(bytes));
+        ulong value = StateFields.Take(bytes);
+        return selector ? LoadSelector(SegmentOf(ins.Op0Register), value) : Write(ins, 0, size, value);
     }
 
     private ulong StackMask => _vcpu.Vmx.Code64 ? ulong.MaxValue
@@ -380,7 +384,7 @@ internal sealed partial class Emulator
         }
 
         // The destination is checked before the port is read: a device must not lose a value to a fault.
-        if (!CanAccess(linear, size, AccessKind.Write, _vcpu.Vmx.Cpl == 3))
+        if (!CanAccess(linear, size, AccessKind.Write, AccessMode.Own))
         {
             return Step.Fault;
         }

@@ -66,8 +66,13 @@ internal sealed partial class Emulator
     private static SegmentRegister SegmentOf(in Instruction ins, int operand) => ins.GetOpKind(operand) switch
     {
         OpKind.MemoryESDI or OpKind.MemoryESEDI or OpKind.MemoryESRDI => SegmentRegister.Es,
-        _ => (SegmentRegister)(ins.MemorySegment - Register.ES),
+        _ => SegmentOf(ins.MemorySegment),
     };
+
+    private static SegmentRegister SegmentOf(Register register) => (SegmentRegister)(register - Register.ES);
+
+    private static bool IsSegment(in Instruction ins, int operand) =>
+        ins.GetOpKind(operand) == OpKind.Register && ins.GetOpRegister(operand).IsSegmentRegister();
 
     private ulong OffsetOf(in Instruction ins, int operand)
     {
@@ -111,12 +116,11 @@ internal sealed partial class Emulator
     /// <param name="linear">The address.</param>
     /// <param name="to">Where the bytes go.</param>
     /// <param name="willWrite">The same instruction writes them back.</param>
-    /// <param name="system">An access of the processor's own, to a descriptor table: a supervisor's at any CPL.</param>
-    private Step ReadLinear(ulong linear, Span<byte> to, bool willWrite = false, bool system = false)
+    /// <param name="mode">Whose access it is.</param>
+    private Step ReadLinear(ulong linear, Span<byte> to, bool willWrite = false, AccessMode mode = AccessMode.Own)
     {
         AccessKind access = willWrite ? AccessKind.Write : AccessKind.Read;
-        bool user = !system && _vcpu.Vmx.Cpl == 3;
-        if (!CanAccess(linear, to.Length, access, user))
+        if (!CanAccess(linear, to.Length, access, mode))
         {
             return Step.Fault;
         }
@@ -124,7 +128,7 @@ internal sealed partial class Emulator
         while (to.Length > 0)
         {
             int count = Math.Min(Math.Min(to.Length, 8), 4096 - (int)(linear & 0xFFF));
-            if (!_vcpu.Paging.TryTranslate(linear, access, user, out ulong gpa, out _fault))
+            if (!_vcpu.Paging.TryTranslate(linear, access, mode, out ulong gpa, out _fault))
             {
                 return Step.Fault;
             }
@@ -153,21 +157,36 @@ internal sealed partial class Emulator
     }
 
     // Whether every page of an access can be reached: no device is asked before a fault of a later page.
-    private bool CanAccess(ulong linear, int size, AccessKind access, bool user)
+    private bool CanAccess(ulong linear, int size, AccessKind access, AccessMode mode)
     {
         int first = 4096 - (int)(linear & 0xFFF);
-        return _vcpu.Paging.TryTranslate(linear, access, user, out _, out _fault)
-            && (first >= size || _vcpu.Paging.TryTranslate(Advance(linear, first), access, user, out _, out _fault));
+        if (!_vcpu.Paging.TryTranslate(linear, access, mode, out _, out _fault)
+            || (first < size && !_vcpu.Paging.TryTranslate(Advance(linear, first), access, mode, out _, out _fault)))
+        {
+            return false;
+        }
+
+        bool aligned = mode != AccessMode.Own || !ChecksAlignment || size > 8 || (linear & (ulong)(size - 1)) == 0;
+        _fault = aligned ? _fault : new GuestFault(Vector.Ac);
+        return aligned;
     }
 
+    // SDM "Alignment Check Exception"; vectors have their own rules, which the processor checked.
+    private bool ChecksAlignment =>
+        _vcpu.Vmx.Cpl == 3 && (_vcpu.Vmx.Cr0 & Cr0.Am) != 0 && (_vcpu.Vmx.RFlags & RFlags.Ac) != 0;
+
     /// <summary>Notes a write; nothing is written before everything that can fault was done.</summary>
-    private Step WriteLinear(ulong linear, ReadOnlySpan<byte> from, bool system = false)
+    private Step WriteLinear(ulong linear, ReadOnlySpan<byte> from, AccessMode mode = AccessMode.Own)
     {
-        bool user = !system && _vcpu.Vmx.Cpl == 3;
+        if (!CanAccess(linear, from.Length, AccessKind.Write, mode))
+        {
+            return Step.Fault;
+        }
+
         while (from.Length > 0)
         {
             int count = Math.Min(Math.Min(from.Length, 8), 4096 - (int)(linear & 0xFFF));
-            if (!_vcpu.Paging.TryTranslate(linear, AccessKind.Write, user, out ulong gpa, out _fault))
+            if (!_vcpu.Paging.TryTranslate(linear, AccessKind.Write, mode, out ulong gpa, out _fault))
             {
                 return Step.Fault;
             }
@@ -235,9 +254,9 @@ internal sealed partial class Emulator
 
     private ulong ReadRegister(Register register)
     {
-        if (register is >= Register.ES and <= Register.GS)
+        if (register.IsSegmentRegister())
         {
-            return _vcpu.Vmx.GetSegment((SegmentRegister)(register - Register.ES)).Selector;
+            return _vcpu.Vmx.GetSegment(SegmentOf(register)).Selector;
         }
 
         ulong full = _gprs[register.GetFullRegister() - Register.RAX];

@@ -9,9 +9,9 @@ internal sealed partial class Emulator
 {
     private const uint SystemTss16 = 1;
     private const uint SystemTss32 = 9;
-    private const ulong BusyBit = 1UL << 41;
-
     private const ulong AccessedBit = 1UL << 40;
+    private const ulong BusyBit = 1UL << 41;
+    private const ulong PresentBit = 1UL << 47;
 
     private SegmentState _loaded;
     private SegmentRegister _loadedRegister;
@@ -40,77 +40,92 @@ internal sealed partial class Emulator
 
         selector &= 0xFFFF;
         uint error = (uint)selector & 0xFFFC;
-        bool wide = vmx.LongMode;
-        int bytes = wide ? 16 : 8;
-        ulong offset = selector & 0xFFF8;
-        if (error == 0 || (selector & 4) != 0 || offset + (ulong)bytes - 1 > vmx.Read(VmcsField.GuestGdtrLimit))
+        if (error == 0 || (selector & 4) != 0)
         {
             return Raise(GuestFault.Gp(error));
         }
 
-        ulong linear = vmx.Read(VmcsField.GuestGdtrBase) + offset;
-        Span<byte> entry = stackalloc byte[16];
-        entry.Clear();
-        step = ReadLinear(linear, entry[..bytes]);
+        step = ReadDescriptor(selector, out ulong entry, out ulong linear);
         if (step != Step.Done)
         {
             return step;
         }
 
-        ulong low = StateFields.Take(entry[..8]);
-        ulong high = StateFields.Take(entry[8..]);
-        uint attributes = (uint)(low >> 40) & 0xF0FF;
-        uint type = attributes & SegmentAttributes.TypeMask;
-        if ((attributes & SegmentAttributes.S) != 0 || (type != SystemTss32 && (wide || type != SystemTss16)))
+        bool wide = vmx.LongMode;
+        uint type = (uint)(entry >> 40) & (SegmentAttributes.TypeMask | SegmentAttributes.S);
+        if (type != SystemTss32 && (wide || type != SystemTss16))
         {
             return Raise(GuestFault.Gp(error));
         }
 
-        if ((attributes & SegmentAttributes.P) == 0)
+        if ((entry & PresentBit) == 0)
         {
             return Raise(GuestFault.Np(error));
         }
 
-        Span<byte> busy = stackalloc byte[8];
-        StateFields.Put(busy, low | BusyBit);
-        step = WriteLinear(linear, busy);
+        _loaded = Parse(selector, entry | BusyBit);
+        step = wide ? ReadUpperBase(selector, linear) : Step.Done;
+        step = step == Step.Done ? SetBits(linear, entry, BusyBit) : step;
         if (step != Step.Done)
         {
             return step;
         }
 
-        uint limit = ((uint)low & 0xFFFF) | ((uint)(low >> 32) & 0xF_0000);
-        ulong based = ((low >> 16) & 0xFF_FFFF) | ((low >> 32) & 0xFF00_0000) | (wide ? high << 32 : 0);
-        _loaded = new SegmentState
-        {
-            Selector = selector,
-            Base = based,
-            Limit = (attributes & SegmentAttributes.G) != 0 ? (limit << 12) | 0xFFF : limit,
-            Attributes = attributes | 2,
-        };
         Load(SegmentRegister.Tr);
         return Step.Done;
     }
 
-    // SDM "MOV - Move", loading a data segment or SS in protected mode.
-    private Step MoveToSegment(in Instruction ins)
+    // The upper half of a 16-byte descriptor: bits 63:32 of the base, and a type that must be 0.
+    private Step ReadUpperBase(ulong selector, ulong linear)
     {
-        Step step = Read(ins, 1, 2, out ulong selector);
-        SegmentRegister register = (SegmentRegister)(ins.Op0Register - Register.ES);
-        if (step != Step.Done || !UsesDescriptors || register == SegmentRegister.Cs)
+        uint error = (uint)selector & 0xFFFC;
+        if ((selector & 0xFFF8) + 15 > _vcpu.Vmx.Read(VmcsField.GuestGdtrLimit))
         {
-            return step != Step.Done ? step : register == SegmentRegister.Cs ? Raise(GuestFault.Ud) : Step.Unknown;
+            return Raise(GuestFault.Gp(error));
         }
 
+        Span<byte> bytes = stackalloc byte[8];
+        Step step = ReadLinear(Advance(linear, 8), bytes, mode: AccessMode.System);
+        if (step != Step.Done)
+        {
+            return step;
+        }
+
+        ulong upper = StateFields.Take(bytes);
+        _loaded.Base |= upper << 32;
+        return ((upper >> 40) & 0x1F) == 0 && IsCanonical(_loaded.Base) ? Step.Done : Raise(GuestFault.Gp(error));
+    }
+
+    // SDM "MOV - Move", loading a data segment or SS.
+    private Step MoveToSegment(in Instruction ins)
+    {
+        SegmentRegister register = SegmentOf(ins.Op0Register);
+        if (register == SegmentRegister.Cs)
+        {
+            return Raise(GuestFault.Ud);
+        }
+
+        Step step = Read(ins, 1, 2, out ulong selector);
+        return step == Step.Done ? LoadSelector(register, selector & 0xFFFF) : step;
+    }
+
+    // The checks of MOV and POP to DS, ES, FS, GS and SS.
+    private Step LoadSelector(SegmentRegister register, ulong selector)
+    {
         // SDM "Interruptibility state": the next instruction is under MOV SS's shadow.
         _shadow = register == SegmentRegister.Ss ? InterruptibilityState.BlockingByMovSs : 0;
+        if (!UsesDescriptors)
+        {
+            return LoadParagraph(register, selector);
+        }
+
         if ((selector & 0xFFFC) == 0)
         {
-            return LoadNull(register, selector & 0xFFFF);
+            return LoadNull(register, selector);
         }
 
         uint error = (uint)selector & 0xFFFC;
-        step = ReadDescriptor(selector, out ulong entry, out ulong linear);
+        Step step = ReadDescriptor(selector, out ulong entry, out ulong linear);
         if (step != Step.Done)
         {
             return step;
@@ -129,12 +144,27 @@ internal sealed partial class Emulator
             return Raise(GuestFault.Gp(error));
         }
 
-        if ((attributes & SegmentAttributes.P) == 0)
+        if ((entry & PresentBit) == 0)
         {
             return Raise(register == SegmentRegister.Ss ? GuestFault.Ss(error) : GuestFault.Np(error));
         }
 
         return Accept(register, selector, entry, linear);
+    }
+
+    // SDM "Real-Address Mode Operation": the base is the selector times 16; limit and rights stay.
+    private Step LoadParagraph(SegmentRegister register, ulong selector)
+    {
+        SegmentState old = _vcpu.Vmx.GetSegment(register);
+        _loaded = new SegmentState
+        {
+            Selector = selector,
+            Base = selector << 4,
+            Limit = old.Usable ? old.Limit : 0xFFFF,
+            Attributes = old.Usable ? old.Attributes : 0x93,
+        };
+        Load(register);
+        return Step.Done;
     }
 
     // A null selector makes a data segment unusable; SS takes one in 64-bit code below level 3 only, and keeps its level.
@@ -165,12 +195,8 @@ internal sealed partial class Emulator
     // SDM "RET - Return From Procedure" and "JMP - Jump", far, to a code segment of the same privilege.
     internal Step FarReturn(in Instruction ins)
     {
-        int bytes = ins.OpCount == 0 ? ins.StackPointerIncrement / 2 : 0;
-        if (bytes is not (2 or 4 or 8))
-        {
-            return Step.Unknown;
-        }
-
+        int release = ins.OpCount == 0 ? 0 : ins.Immediate16;
+        int bytes = (ins.StackPointerIncrement - release) / 2;
         Span<byte> frame = stackalloc byte[16];
         frame.Clear();
         for (int i = 0; i < 2; i++)
@@ -185,7 +211,7 @@ internal sealed partial class Emulator
         Step loaded = LoadCode(StateFields.Take(frame[8..]) & 0xFFFF, StateFields.Take(frame[..8]), returns: true);
         if (loaded == Step.Done)
         {
-            SetStack((_gprs[(int)Gpr.Rsp] + (ulong)(2 * bytes)) & StackMask);
+            SetStack((_gprs[(int)Gpr.Rsp] + (ulong)((2 * bytes) + release)) & StackMask);
         }
 
         return loaded;
@@ -215,13 +241,6 @@ internal sealed partial class Emulator
             return Raise(GuestFault.Gp());
         }
 
-        int cpl = _vcpu.Vmx.Cpl;
-        int rpl = (int)selector & 3;
-        if (returns && rpl != cpl)
-        {
-            return rpl < cpl ? Raise(GuestFault.Gp(error)) : Step.Unknown;
-        }
-
         Step step = ReadDescriptor(selector, out ulong entry, out ulong linear);
         if (step != Step.Done)
         {
@@ -229,35 +248,47 @@ internal sealed partial class Emulator
         }
 
         uint attributes = (uint)(entry >> 40) & 0xF0FF;
-        if ((attributes & SegmentAttributes.S) == 0)
+        bool segment = (attributes & SegmentAttributes.S) != 0;
+        if (!segment && !returns)
         {
             return Step.Unknown; // Gates and task-state segments are not emulated.
         }
 
+        int cpl = _vcpu.Vmx.Cpl;
+        int rpl = (int)selector & 3;
         int dpl = (int)(attributes >> SegmentAttributes.DplShift) & 3;
         bool conforming = (attributes & 4) != 0;
         bool wide = _vcpu.Vmx.LongMode && (attributes & SegmentAttributes.L) != 0;
-        bool fits = (attributes & 8) != 0 && (conforming ? dpl <= cpl : dpl == cpl && (returns || rpl <= cpl))
-            && !(wide && (attributes & SegmentAttributes.Db) != 0);
-        if (!fits)
+        bool reachable = returns
+            ? rpl >= cpl && (conforming ? dpl <= rpl : dpl == rpl)
+            : conforming ? dpl <= cpl : dpl == cpl && rpl <= cpl;
+        if (!segment || (attributes & 8) == 0 || !reachable || (wide && (attributes & SegmentAttributes.Db) != 0))
         {
             return Raise(GuestFault.Gp(error));
         }
 
-        if ((attributes & SegmentAttributes.P) == 0)
+        if ((entry & PresentBit) == 0)
         {
             return Raise(GuestFault.Np(error));
         }
 
-        step = Accept(SegmentRegister.Cs, (selector & ~3UL) | (uint)cpl, entry, linear);
-        bool outside = wide ? !IsCanonical(target) && _vcpu.Rules.Holds(Rule.EmulatorFarTarget) : target > _loaded.Limit;
-        if (step == Step.Done && outside)
+        if (returns && rpl != cpl)
+        {
+            return Step.Unknown; // Nor are returns to an outer level.
+        }
+
+        selector = (selector & ~3UL) | (uint)cpl;
+        target = wide ? target : (uint)target;
+        bool outside = wide
+            ? !IsCanonical(target) && _vcpu.Rules.Holds(Rule.EmulatorFarTarget)
+            : target > Parse(selector, entry).Limit;
+        if (outside)
         {
             return Raise(GuestFault.Gp());
         }
 
         _next = target;
-        return step;
+        return Accept(SegmentRegister.Cs, selector, entry, linear);
     }
 
     private bool UsesDescriptors => (_vcpu.Vmx.Cr0 & Cr0.Pe) != 0 && (_vcpu.Vmx.RFlags & RFlags.Vm) == 0;
@@ -269,7 +300,8 @@ internal sealed partial class Emulator
         SegmentState ldtr = vmx.GetSegment(SegmentRegister.Ldtr);
         ulong limit = local ? ldtr.Limit : vmx.Read(VmcsField.GuestGdtrLimit);
         ulong offset = selector & 0xFFF8;
-        linear = (local ? ldtr.Base : vmx.Read(VmcsField.GuestGdtrBase)) + offset;
+        linear = local ? ldtr.Base : vmx.Read(VmcsField.GuestGdtrBase);
+        linear = Advance(linear, (int)offset);
         entry = 0;
         if ((local && !ldtr.Usable) || offset + 7 > limit)
         {
@@ -277,7 +309,7 @@ internal sealed partial class Emulator
         }
 
         Span<byte> bytes = stackalloc byte[8];
-        Step step = ReadLinear(linear, bytes, system: true);
+        Step step = ReadLinear(linear, bytes, mode: AccessMode.System);
         entry = StateFields.Take(bytes);
         return step;
     }
@@ -285,28 +317,32 @@ internal sealed partial class Emulator
     // Notes the segment for the commit, and the accessed bit for memory.
     private Step Accept(SegmentRegister register, ulong selector, ulong entry, ulong linear)
     {
-        if ((entry & AccessedBit) == 0)
+        Step step = (entry & AccessedBit) == 0 ? SetBits(linear, entry, AccessedBit) : Step.Done;
+        if (step != Step.Done)
         {
-            Span<byte> accessed = stackalloc byte[8];
-            StateFields.Put(accessed, entry | AccessedBit);
-            Step step = WriteLinear(linear, accessed, system: true);
-            if (step != Step.Done)
-            {
-                return step;
-            }
+            return step;
         }
 
-        uint attributes = ((uint)(entry >> 40) & 0xF0FF) | 1;
+        _loaded = Parse(selector, entry | AccessedBit);
+        Load(register);
+        return Step.Done;
+    }
+
+    // A bit of the type, which is the byte at 5: what else shares the descriptor's pages is not touched.
+    private Step SetBits(ulong linear, ulong entry, ulong bits) =>
+        WriteLinear(Advance(linear, 5), [(byte)((entry | bits) >> 40)], AccessMode.System);
+
+    private static SegmentState Parse(ulong selector, ulong entry)
+    {
+        uint attributes = (uint)(entry >> 40) & 0xF0FF;
         uint limit = ((uint)entry & 0xFFFF) | ((uint)(entry >> 32) & 0xF_0000);
-        _loaded = new SegmentState
+        return new SegmentState
         {
             Selector = selector,
             Base = ((entry >> 16) & 0xFF_FFFF) | ((entry >> 32) & 0xFF00_0000),
             Limit = (attributes & SegmentAttributes.G) != 0 ? (limit << 12) | 0xFFF : limit,
             Attributes = attributes,
         };
-        Load(register);
-        return Step.Done;
     }
 
     private void Load(SegmentRegister register)

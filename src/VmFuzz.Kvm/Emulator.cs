@@ -227,7 +227,7 @@ internal sealed partial class Emulator
         _vcpu.Rip = _stays ? rip : _next;
         _vcpu.Stats.Emulated++;
         ulong shadow = _shadow != 0 || _vcpu.Rules.Holds(Rule.EmulatorShadow) ? _shadow : _vcpu.Vmx.InterruptShadow;
-        _vcpu.FinishInstruction(before, shadow, _stays);
+        _vcpu.FinishInstruction(before, shadow, _stays, _instruction.FlowControl != FlowControl.Next);
         return 1;
     }
 
@@ -258,7 +258,7 @@ internal sealed partial class Emulator
         while (got < 15)
         {
             ulong at = code64 ? linear + (ulong)got : (uint)(linear + (ulong)got);
-            if (!_vcpu.Paging.TryTranslate(at, AccessKind.Fetch, vmx.Cpl == 3, out ulong gpa, out _fault))
+            if (!_vcpu.Paging.TryTranslate(at, AccessKind.Fetch, AccessMode.Own, out ulong gpa, out _fault))
             {
                 break;
             }

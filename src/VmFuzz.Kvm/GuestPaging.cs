@@ -20,9 +20,10 @@ internal sealed class GuestPaging(Vcpu vcpu)
     private readonly Vcpu _vcpu = vcpu;
 
     /// <summary>Translates for an access; false with the fault to raise.</summary>
-    public bool TryTranslate(ulong linear, AccessKind access, bool user, out ulong gpa, out GuestFault fault)
+    public bool TryTranslate(ulong linear, AccessKind access, AccessMode mode, out ulong gpa, out GuestFault fault)
     {
         VmxVcpu vmx = _vcpu.Vmx;
+        bool user = mode == AccessMode.Own && vmx.Cpl == 3;
         fault = default;
         ulong cr0 = vmx.Cr0;
         if ((cr0 & Cr0.Pg) == 0)
@@ -57,8 +58,8 @@ internal sealed class GuestPaging(Vcpu vcpu)
             }
 
             bool large = level > 1 && !pdpte && (entry & Large) != 0
-                && (pae ? level == 2 || (level == 3 && longMode) : (cr4 & Cr4.Pse) != 0);
-            if (Reserved(entry, level, shift, large, pae, longMode, pdpte, nxe, frameMask))
+                && (pae ? level == 2 || (level == 3 && longMode && HasPage1G) : (cr4 & Cr4.Pse) != 0);
+            if (Reserved(entry, level, shift, large, pae, longMode, pdpte, nxe, frameMask, HasPage1G))
             {
                 fault = Fault(linear, access, user, PageFaultError.Present | PageFaultError.Reserved, nxe, cr4);
                 return false;
@@ -82,7 +83,7 @@ internal sealed class GuestPaging(Vcpu vcpu)
             }
 
             uint keyed = longMode && KeyDenies(access, user, rights, entry, cr0, cr4) ? PageFaultError.ProtectionKey : 0;
-            if (keyed != 0 || !Allowed(access, user, rights, nx, cr0, cr4))
+            if (keyed != 0 || !Allowed(access, mode, user, rights, nx, cr0, cr4))
             {
                 fault = Fault(linear, access, user, PageFaultError.Present | keyed, nxe, cr4);
                 return false;
@@ -105,8 +106,10 @@ internal sealed class GuestPaging(Vcpu vcpu)
         return false;
     }
 
+    private bool HasPage1G => _vcpu.Processor.Model.Has(CpuFeatures.Page1G);
+
     private static bool Reserved(
-        ulong entry, int level, int shift, bool large, bool pae, bool longMode, bool pdpte, bool nxe, ulong frameMask)
+        ulong entry, int level, int shift, bool large, bool pae, bool longMode, bool pdpte, bool nxe, ulong frameMask, bool page1G)
     {
         if (!pae)
         {
@@ -120,11 +123,11 @@ internal sealed class GuestPaging(Vcpu vcpu)
         reserved |= nxe || pdpte ? 0 : Nx;
         reserved |= pdpte ? 0x1E6 | Nx : 0;
         reserved |= large ? ((1UL << shift) - 1) & ~0x1FFFUL : 0;
-        reserved |= longMode && level >= 4 ? Large : 0;
+        reserved |= longMode && (level >= 4 || (level == 3 && !page1G)) ? Large : 0;
         return (entry & reserved) != 0;
     }
 
-    private bool Allowed(AccessKind access, bool user, ulong rights, bool nx, ulong cr0, ulong cr4)
+    private bool Allowed(AccessKind access, AccessMode mode, bool user, ulong rights, bool nx, ulong cr0, ulong cr4)
     {
         bool userPage = (rights & User) != 0;
         bool writable = (rights & Writable) != 0;
@@ -138,7 +141,8 @@ internal sealed class GuestPaging(Vcpu vcpu)
             return userPage && (access == AccessKind.Read || writable);
         }
 
-        if (userPage && (cr4 & Cr4.Smap) != 0 && (_vcpu.Vmx.RFlags & RFlags.Ac) == 0)
+        // RFLAGS.AC opens user pages to explicit accesses only.
+        if (userPage && (cr4 & Cr4.Smap) != 0 && (mode == AccessMode.System || (_vcpu.Vmx.RFlags & RFlags.Ac) == 0))
         {
             return false;
         }

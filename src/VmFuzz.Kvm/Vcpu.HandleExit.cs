@@ -123,19 +123,22 @@ public sealed partial class Vcpu
     }
 
     /// <summary>skip_emulated_instruction: RIP moves on, shadows end, a single step traps, the instruction counts.</summary>
-    internal void Retire(uint length)
+    /// <param name="length">The instruction's length. Unit: bytes.</param>
+    /// <param name="traps">Whether TF traps behind it.</param>
+    internal void Retire(uint length, bool traps = true)
     {
         ulong next = Vmx.Rip + length;
         Vmx.Rip = Vmx.Code64 ? next : (uint)next;
         ulong flags = Vmx.RFlags;
-        FinishInstruction(Rules.Holds(Rule.RetireTrap) ? flags : flags & ~Arch.RFlags.Tf);
+        FinishInstruction(traps && Rules.Holds(Rule.RetireTrap) ? flags : flags & ~Arch.RFlags.Tf);
     }
 
     /// <summary>The rest of completing an instruction whose RIP is set already.</summary>
     /// <param name="flagsBefore">RFLAGS before the instruction: its TF decides about the trap.</param>
     /// <param name="shadow">The shadow that it leaves behind: 0, or 2 for MOV SS.</param>
     /// <param name="repeats">Whether it was an iteration of a string instruction that has more: RF is set between them (x86_emulate_insn).</param>
-    internal void FinishInstruction(ulong flagsBefore, ulong shadow = 0, bool repeats = false)
+    /// <param name="branches">Whether it was a branch that was taken: all that is stepped over under DEBUGCTL.BTF.</param>
+    internal void FinishInstruction(ulong flagsBefore, ulong shadow = 0, bool repeats = false, bool branches = false)
     {
         Vmx.InterruptShadow = shadow;
         if (repeats)
@@ -150,27 +153,55 @@ public sealed partial class Vcpu
         Processor.RetireEmulated(1);
         if ((flagsBefore & Arch.RFlags.Tf) != 0)
         {
-            RaiseSingleStep(shadow);
+            RaiseSingleStep(shadow, branches);
         }
     }
 
-    private void RaiseSingleStep(ulong shadow)
+    // SDM "Single-Stepping on Branches".
+    private bool StepsBranchesOnly => (Vmx.Read(VmcsField.GuestDebugCtl) & DebugCtl.Btf) != 0;
+
+    private void RaiseSingleStep(ulong shadow, bool branches)
     {
-        const ulong Bs = PendingDebugExceptions.Bs;
         if ((GuestDebug & GuestDebug.SingleStep) != 0)
         {
             _debugTrapPending = true;
             return;
         }
 
-        if (shadow != 0)
+        if (StepsBranchesOnly && !branches)
         {
-            // MOV SS holds its own trap back until the next instruction is over.
-            Vmx.Change(VmcsField.GuestPendingDebug, Bs, true);
             return;
         }
 
-        Vmx.Dr6 = (Vmx.Dr6 & ~0xFUL) | Bs;
+        if (shadow != 0)
+        {
+            // MOV SS holds its own trap back until the next instruction is over.
+            Vmx.Change(VmcsField.GuestPendingDebug, PendingDebugExceptions.Bs, true);
+            return;
+        }
+
+        QueueDebug(Dr6.Bs);
+    }
+
+    /// <summary>Raises #DB. SDM "Debug Exceptions": its exit leaves DR6, DR7 and IA32_DEBUGCTL to the hypervisor.</summary>
+    /// <param name="causes">As in DR6; other bits do not count.</param>
+    internal void QueueDebug(ulong causes)
+    {
+        Vmx.Dr6 = (Vmx.Dr6 & ~Dr6.Breakpoints) | (causes & Dr6.Causes) | Dr6.Fixed;
+        ulong dr7 = Vmx.Dr7;
+        if ((dr7 & Dr7.Gd) != 0)
+        {
+            Vmx.Dr7 = dr7 & ~Dr7.Gd;
+        }
+
+        Vmx.Change(VmcsField.GuestDebugCtl, DebugCtl.EndsWithDebug, false);
+        if ((Vmx.RFlags & Arch.RFlags.Tf) != 0 && Vmx.InterruptShadow != 0 && Rules.Holds(Rule.StepUnderShadow))
+        {
+            // SDM "Checks on Guest Non-Register State": under a shadow TF goes with a pending single step. The exit has
+            // taken that away; with the injected #DB it is not delivered again.
+            Vmx.Change(VmcsField.GuestPendingDebug, PendingDebugExceptions.Bs, true);
+        }
+
         Events.QueueException(Vector.Db);
     }
 

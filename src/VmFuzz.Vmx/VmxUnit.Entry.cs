@@ -223,16 +223,19 @@ public sealed unsafe partial class VmxUnit
 
         s->Activity = 0;
         bool movSs = (s->Interruptibility & InterruptibilityState.BlockingByMovSs) != 0;
+
+        // SDM "Interruptibility State" and "Delivery of Pending Debug Exceptions after VM Entry": an injected event ends the
+        // shadows and takes the traps away that wait, before its own delivery meets any. INT n and its like under MOV SS leave them.
+        if (!movSs || info.Type is not (InterruptionType.SoftwareInterrupt or InterruptionType.SoftwareException))
+        {
+            s->PendingDebug = 0;
+            s->Interruptibility &= ~(ulong)(InterruptibilityState.BlockingBySti | InterruptibilityState.BlockingByMovSs);
+        }
+
         GuestEvent injected = new(info.Vector, (EventType)info.Type, info.ErrorCodeValid, error, length);
         if (!_cpu.DeliverEvent(injected, injected: true))
         {
             return false;
-        }
-
-        // SDM "Delivery of Pending Debug Exceptions after VM Entry": most injected events take them away.
-        if (!movSs || info.Type is not (InterruptionType.SoftwareInterrupt or InterruptionType.SoftwareException))
-        {
-            s->PendingDebug = 0;
         }
 
         // The instruction that an exit during its delivery had interrupted is complete now, unless a fault came instead.

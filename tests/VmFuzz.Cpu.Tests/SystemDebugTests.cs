@@ -518,6 +518,18 @@ public sealed unsafe class SystemDebugTests
         Assert.Equal(SystemFixture.CodeAt + 4, f.Cpu.Rip);
     }
 
+    // INT n under the shadow of MOV SS and its held trap; there is no IDT.
+    [Fact]
+    public void Shutdown_UnderAShadow_EndsItAndTheTrapsThatWait()
+    {
+        using SystemFixture f = Make(Tier.Cold, 0x8E, 0xD0, 0xCD, 0x40);
+        f.Cpu[Gpr.Rax] = SystemFixture.Data0;
+        f.Cpu.RFlagsValue |= RFlags.Tf;
+        f.State->Idtr.Limit = 0;
+        Assert.Equal(CpuStop.Shutdown, f.Cpu.Run());
+        Assert.Equal((SystemFixture.CodeAt + 2, 0UL, 0UL), (f.Cpu.Rip, f.State->Interruptibility, f.State->PendingDebug));
+    }
+
     [Fact]
     public void InstructionBreakpoint_ComesBeforeThePageFaultOfItsFetch()
     {

@@ -16,6 +16,17 @@ public sealed unsafe class SystemSegmentTests
     }
 
     [Fact]
+    public void MovToDs_FromATableAcrossFourGigabytes_Wraps()
+    {
+        using SystemFixture f = new SystemFixture().Protected32();
+        f.State->Gdtr.Base = 0xFFFF_FFF8;
+        f.Write(0, 8, 0x00CF_9200_0000_FFFF);
+        f.Cpu[Gpr.Rax] = 8;
+        f.Completes(0x8E, 0xD8);
+        Assert.Equal((8UL, 0x93UL), (f.State->Ds.Selector, f.Read(5, 1)));
+    }
+
+    [Fact]
     public void MovToSs_Any_SetsTheShadow()
     {
         using SystemFixture f = new SystemFixture().Real();

@@ -172,8 +172,9 @@ public class GuestRuleTests
         vmx.LoadCr4(Cr4.Pae | Cr4.Pke);
         vmx.LoadCr0(Cr0.Pe | Cr0.Pg | Cr0.Wp | Cr0.Ne);
         vmx.Cr3 = 0x20000;
+        vmx.SetSegment(SegmentRegister.Ss, vmx.GetSegment(SegmentRegister.Ss) with { Attributes = 0xC0F3 });
         vm.Processor.State->Pkru = rights << 6;
-        bool reached = vm.Vcpu.Paging.TryTranslate(0x123, kind, user, out ulong gpa, out GuestFault fault);
+        bool reached = vm.Vcpu.Paging.TryTranslate(0x123, kind, user ? AccessMode.Own : AccessMode.Supervisor, out ulong gpa, out GuestFault fault);
         Assert.Equal((error == 0, error), (reached, fault.ErrorCode));
         Assert.Equal(reached ? 0x5123UL : 0, gpa);
     }

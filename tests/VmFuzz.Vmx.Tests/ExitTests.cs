@@ -233,6 +233,37 @@ public sealed unsafe class ExitTests
         Assert.Equal(0x1000UL, f.Vmcs[VmcsField.GuestRip]);
     }
 
+    // STI and its trap: the injected #DB has ended both when an access of its delivery exits.
+    [Fact]
+    public void Injection_UnderAShadow_EndsItAndTakesPendingTrapsAway()
+    {
+        using GuestFixture f = new();
+        f.Code(0xF4);
+        f.Write(GuestFixture.EptRoot + 0x2000 + 8, 0);
+        f.Vmcs[VmcsField.GuestRsp] = 0x20_0800;
+        f.Vmcs[VmcsField.GuestRflags] |= RFlags.Tf | RFlags.If;
+        f.Vmcs[VmcsField.GuestInterruptibility] = InterruptibilityState.BlockingBySti;
+        f.Vmcs[VmcsField.GuestPendingDebug] = PendingDebugExceptions.Bs;
+        f.Vmcs[VmcsField.EntryInterruptionInfo] = 0x8000_0301;
+        Assert.Equal(ExitReason.EptViolation, f.Enter().Basic);
+        Assert.Equal((0UL, 0UL), (f.Vmcs[VmcsField.GuestInterruptibility], f.Vmcs[VmcsField.GuestPendingDebug]));
+    }
+
+    // The breakpoint is on the entry of the IDT that the delivery reads.
+    [Fact]
+    public void Injection_ThatMeetsABreakpoint_TrapsAtTheHandler()
+    {
+        using GuestFixture f = new();
+        f.Code(0xF4);
+        f.Cpu.State->Dr0 = GuestFixture.Idt + (Vector.Ud * 16);
+        f.Vmcs[VmcsField.GuestDr7] = 0x400 | 2 | (0xBUL << 16);
+        f.Vmcs[VmcsField.ExceptionBitmap] = 1 << Vector.Db;
+        f.Vmcs[VmcsField.EntryInterruptionInfo] = 0x8000_0306;
+        VmExit exit = f.Enter();
+        Assert.Equal((ExitReason.ExceptionOrNmi, 1UL), (exit.Basic, exit.Qualification & 0xF));
+        Assert.Equal(GuestFixture.Handlers + (Vector.Ud * 16), f.Vmcs[VmcsField.GuestRip]);
+    }
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]

@@ -215,7 +215,7 @@ internal static unsafe class DescriptorTables
         }
 
         // Busy is set in the table and in the register.
-        if (!cpu.WriteLinear(descriptor.Linear + 5, 1, ((descriptor.Raw >> 40) & 0xFF) | 2, AccessMode.System))
+        if (!cpu.WriteLinear(cpu.Next(descriptor.Linear, 5), 1, ((descriptor.Raw >> 40) & 0xFF) | 2, AccessMode.System))
         {
             return ExecResult.Abort;
         }

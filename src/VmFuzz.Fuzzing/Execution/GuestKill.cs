@@ -55,6 +55,8 @@ internal static class GuestKill
             static v => Internal(v, KvmInternalError.Emulation) && v.Vmx.Exit.Basic == ExitReason.TaskSwitch),
         new("delivery.mmio", "an event whose delivery needs MMIO goes to userspace; only the guest's kernel can arrange that (vmx_handle_exit)",
             static v => Internal(v, KvmInternalError.DeliveryEvent) && v.Vmx.Exit.Basic is ExitReason.EptViolation or ExitReason.EptMisconfiguration),
+        new("delivery.alignment", "an alignment check on the way of another event, on a stack that belongs to CPL 3, goes to userspace; only the guest's kernel can arrange that (handle_exception)",
+            static v => Internal(v, KvmInternalError.SimultaneousExceptions) && v.Vmx.Exit.InterruptionInfo.Vector == Vector.Ac),
         new("model.gap", "the model does not know what the guest needs, and says so",
             static v => Internal(v, KvmInternalError.UnexpectedExitReason) && v.Processor.UnimplementedText.Length != 0),
     ];

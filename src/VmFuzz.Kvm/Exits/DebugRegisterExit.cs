@@ -7,8 +7,6 @@ namespace VmFuzz.Kvm.Exits;
 /// <summary>S86: MOV to and from debug registers, general detect, guest debugging (SDM "Debug Registers").</summary>
 internal static class DebugRegisterExit
 {
-    private const ulong GeneralDetect = 1UL << 13;
-
     public static ExitOutcome Handle(Vcpu vcpu, in VmExit exit)
     {
         VmxVcpu vmx = vcpu.Vmx;
@@ -31,10 +29,9 @@ internal static class DebugRegisterExit
             return ExitOutcome.Resume;
         }
 
-        ulong dr7 = vmx.Dr7;
-        if ((dr7 & GeneralDetect) != 0)
+        if ((vmx.Dr7 & Dr7.Gd) != 0)
         {
-            return Detect(vcpu, dr7);
+            return Detect(vcpu);
         }
 
         if (q.FromDr)
@@ -68,20 +65,16 @@ internal static class DebugRegisterExit
         return ExitOutcome.RetireInstruction;
     }
 
-    private static ExitOutcome Detect(Vcpu vcpu, ulong dr7)
+    private static ExitOutcome Detect(Vcpu vcpu)
     {
-        const ulong Bd = 1UL << 13;
         if ((vcpu.GuestDebug & GuestDebug.UseHardwareBreakpoints) != 0)
         {
-            return ExceptionExit.LeaveWithDebug(vcpu, Vector.Db, vcpu.Vmx.Dr6 | Bd);
+            return ExceptionExit.LeaveWithDebug(vcpu, Vector.Db, vcpu.Vmx.Dr6 | Dr6.Bd);
         }
-
-        vcpu.Vmx.Dr7 = dr7 & ~GeneralDetect;
-        vcpu.Vmx.Dr6 = (vcpu.Vmx.Dr6 & ~0xFUL) | Bd;
 
         // A fault, and the flags that it pushes have RF set; injecting does not do that for #DB.
         vcpu.Vmx.RFlags |= RFlags.Rf;
-        vcpu.Events.QueueException(Vector.Db);
+        vcpu.QueueDebug(Dr6.Bd);
         return ExitOutcome.Resume;
     }
 }

@@ -7,8 +7,6 @@ namespace VmFuzz.Kvm.Exits;
 /// <summary>S81: exceptions and NMIs.</summary>
 internal static class ExceptionExit
 {
-    private const ulong Dr6Traps = 0xF;
-
     public static ExitOutcome Handle(Vcpu vcpu, in VmExit exit)
     {
         InterruptionInfo info = exit.InterruptionInfo;
@@ -60,25 +58,11 @@ internal static class ExceptionExit
 
         if (software)
         {
-            // INT1 completes: it pushes the address after it.
-            vcpu.Retire(exit.InstructionLength);
-        }
-        else if ((vcpu.Vmx.RFlags & RFlags.Tf) != 0 && vcpu.Vmx.InterruptShadow != 0 && vcpu.Rules.Holds(Rule.StepUnderShadow))
-        {
-            // SDM "Checks on Guest Non-Register State": under a shadow TF goes with a pending single step. The exit has
-            // taken that away; with the injected #DB it is not delivered again.
-            vcpu.Vmx.Change(VmcsField.GuestPendingDebug, PendingDebugExceptions.Bs, true);
+            // INT1 completes: it pushes the address after it. As with INT n, TF ends without a trap.
+            vcpu.Retire(exit.InstructionLength, traps: false);
         }
 
-        // SDM "Debug Exceptions": an exit leaves DR6 and DR7 to the hypervisor.
-        vcpu.Vmx.Dr6 = (vcpu.Vmx.Dr6 & ~Dr6Traps) | (exit.Qualification & 0xE00F) | 0xFFFF_0FF0;
-        ulong dr7 = vcpu.Vmx.Dr7;
-        if ((dr7 & (1 << 13)) != 0)
-        {
-            vcpu.Vmx.Dr7 = dr7 & ~(1UL << 13);
-        }
-
-        vcpu.Events.QueueException(Vector.Db);
+        vcpu.QueueDebug(exit.Qualification);
         return ExitOutcome.Resume;
     }
 

@@ -57,6 +57,15 @@ internal static class GuestDifferenceRows
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.TrapOfInt1Faulted || p.RightMonitor.TrapOfInt1Faulted),
         },
+        new("int1-traps", "the trap of INT1 that KVM injects takes along those that MOV SS held back; on a processor they come behind it")
+        {
+            Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.TrapsBehindInt1 || p.RightMonitor.TrapsBehindInt1),
+        },
+        new("shutdown-at-input", "an input came at the boundary at which a trap shut the guest down; a pass injects before it looks at the inputs")
+        {
+            Voids = static p => p.AcrossAccelerators && Ends(p, MachineStopKind.Shutdown)
+                && (EndsAtInput(p.Left, p.LeftMonitor) || EndsAtInput(p.Right, p.RightMonitor)),
+        },
         new("emulator", "KVM's emulator knows some instructions only; CPL 3 gets #UD for the others when they reach MMIO")
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.EmulationFailed || p.RightMonitor.EmulationFailed),
@@ -64,6 +73,10 @@ internal static class GuestDifferenceRows
         new("emulated-breakpoints", "data and I/O breakpoints are the processor's: what KVM's emulator accesses in its place does not meet them")
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.EmulatedUnderBreakpoints || p.RightMonitor.EmulatedUnderBreakpoints),
+        },
+        new("emulated-tables", "KVM's emulator fetches the instruction again, after the processor has set accessed and dirty bits: one in a paging structure may be another by then")
+        {
+            Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.EmulatedFromTables || p.RightMonitor.EmulatedFromTables),
         },
         new("limit-in-event", "the limit fell between an event and its delivery; a pass injects before it looks at the limit")
         {
@@ -104,6 +117,8 @@ internal static class GuestDifferenceRows
 
     private static bool Saw(GuestPair pair, ExitReason reason) =>
         ((pair.LeftMonitor.Reasons | pair.RightMonitor.Reasons) & (1UL << (int)reason)) != 0;
+
+    private static bool EndsAtInput(Machine machine, RunMonitor monitor) => monitor.InputAt == machine.Processor.Retired;
 
     private static bool PaePaging(Machine machine) =>
         (GuestFields.Word(machine, GuestFields.Cr4) & Cr4.Pae) != 0 && (GuestFields.Word(machine, GuestFields.Efer) & Efer.Lma) == 0;

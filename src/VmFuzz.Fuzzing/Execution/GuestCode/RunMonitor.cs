@@ -55,13 +55,22 @@ internal sealed class RunMonitor : IMachineObserver
     /// <summary>A fault came in the place of the trap of INT1.</summary>
     public bool TrapOfInt1Faulted { get; private set; }
 
+    /// <summary>Traps that MOV SS held back waited at INT1.</summary>
+    public bool TrapsBehindInt1 { get; private set; }
+
     /// <summary>The hypervisor may have completed an access to a port or a device that data or I/O breakpoints watch.</summary>
     public bool EmulatedUnderBreakpoints { get; private set; }
+
+    /// <summary>The hypervisor may have fetched an instruction that the processor changed in between: one in a paging structure.</summary>
+    public bool EmulatedFromTables { get; private set; }
 
     /// <summary>The emulator met an instruction that it does not know.</summary>
     public bool EmulationFailed => Failures != _failuresBefore;
 
     private ulong Failures => _machine.Kvm?.Vcpu.Stats.EmulationFailures ?? 0;
+
+    /// <summary>Retired count at the last input; all ones when there was none.</summary>
+    public ulong InputAt { get; private set; }
 
     /// <summary>Retired count at the last pass that injected something; all ones when none did.</summary>
     public ulong InjectedAt { get; private set; }
@@ -88,11 +97,14 @@ internal sealed class RunMonitor : IMachineObserver
         NmiBehindSti = false;
         NmiBehindInterrupt = false;
         TrapOfInt1Faulted = false;
+        TrapsBehindInt1 = false;
         EmulatedUnderBreakpoints = false;
+        EmulatedFromTables = false;
         _int1 = false;
         _nmiAt = ulong.MaxValue;
         TooManyPasses = false;
         InjectedAt = ulong.MaxValue;
+        InputAt = ulong.MaxValue;
     }
 
     /// <summary>Goes on where the watched run of another machine stood.</summary>
@@ -106,12 +118,15 @@ internal sealed class RunMonitor : IMachineObserver
         NmiBehindSti = other.NmiBehindSti;
         NmiBehindInterrupt = other.NmiBehindInterrupt;
         TrapOfInt1Faulted = other.TrapOfInt1Faulted;
+        TrapsBehindInt1 = other.TrapsBehindInt1;
         EmulatedUnderBreakpoints = other.EmulatedUnderBreakpoints;
+        EmulatedFromTables = other.EmulatedFromTables;
         Reasons = other.Reasons;
     }
 
     public void OnInput(InputPoint point, in Position at, in Input input)
     {
+        InputAt = at.Retired;
         AllocationFailed |= input.Kind == InputKind.AllocationFailure;
         if (input.Kind == InputKind.Nmi)
         {
@@ -153,9 +168,12 @@ internal sealed class RunMonitor : IMachineObserver
         }
 
         TrapOfInt1Faulted |= _int1 && exit.Basic == ExitReason.TripleFault;
-        EmulatedUnderBreakpoints |= exit.Basic is ExitReason.IoInstruction or ExitReason.EptMisconfiguration or ExitReason.EptViolation
-            && WatchesData(vcpu.Vmx.Dr7);
-        _int1 |= exit.InterruptionInfo is { Valid: true, Type: InterruptionType.PrivilegedSoftwareException };
+        bool device = exit.Basic is ExitReason.EptMisconfiguration or ExitReason.EptViolation;
+        EmulatedUnderBreakpoints |= (device || exit.Basic == ExitReason.IoInstruction) && WatchesData(vcpu.Vmx.Dr7);
+        EmulatedFromTables |= device && CodeInTables(vcpu, rip);
+        bool int1 = exit.InterruptionInfo is { Valid: true, Type: InterruptionType.PrivilegedSoftwareException };
+        TrapsBehindInt1 |= int1 && vcpu.Vmx.Read(VmcsField.GuestPendingDebug) != 0;
+        _int1 |= int1;
         AtExit?.Invoke(vcpu);
     }
 
@@ -182,6 +200,14 @@ internal sealed class RunMonitor : IMachineObserver
     }
 
     public void OnEnd(in MachineStop stop) => Feature(9, (uint)stop.Kind, TooManyPasses ? 1U : 0);
+
+    // The first or the last byte of an instruction.
+    private static bool CodeInTables(Vcpu vcpu, ulong rip)
+    {
+        const ulong Longest = 15;
+        ulong linear = vcpu.Vmx.Code64 ? rip : (uint)(rip + vcpu.Vmx.GetSegment(SegmentRegister.Cs).Base);
+        return vcpu.Processor.IsPagingStructure(linear) || vcpu.Processor.IsPagingStructure(linear + Longest - 1);
+    }
 
     // An enabled breakpoint that is not for execution.
     private static bool WatchesData(ulong dr7)

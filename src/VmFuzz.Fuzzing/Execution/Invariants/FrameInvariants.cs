@@ -69,6 +69,8 @@ internal static class FrameInvariants
             {
                 VmcsField.GuestInterruptibility => (changed & ~Shadows) == 0,
                 VmcsField.GuestRflags => (changed & ~RFlags.Rf) == 0,
+                VmcsField.GuestDr7 => changed == Dr7.Gd,
+                VmcsField.GuestDebugCtl => (changed & ~DebugCtl.EndsWithDebug) == 0,
                 VmcsField.GuestRip or VmcsField.GuestPendingDebug => true,
                 _ => false,
             };

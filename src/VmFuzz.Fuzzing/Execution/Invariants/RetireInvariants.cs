@@ -67,7 +67,8 @@ internal static class RetireInvariants
         _ => false,
     };
 
-    private static bool Steps(RunView v) => (v.RFlags & RFlags.Tf) == 0 || v.Vcpu.Events.Exception.Pending
+    // Under BTF only branches trap.
+    private static bool Steps(RunView v) => (v.RFlags & RFlags.Tf) == 0 || (v.Vmcs[VmcsField.GuestDebugCtl] & DebugCtl.Btf) != 0 || v.Vcpu.Events.Exception.Pending
         || (v.Vmcs[VmcsField.GuestPendingDebug] & StepBit) != 0 || v.Vcpu.KvmRun.ExitReason == KvmExitReason.Debug;
 
     private static Invariant Emulated(string id, string text, string source, InvariantCheck check) =>
