@@ -111,8 +111,16 @@ internal static unsafe class X87Arithmetics
 
         var stack = new X87Stack(cpu.State);
         FloatContext context = stack.Context(controlled: true);
-        FloatNumber result = stack.IsEmpty(0) ? FloatNumber.Indefinite : operation(stack[0].Decode(), ref context);
-        if (stack.IsEmpty(0) ? stack.Fault() : stack.Settle(context))
+        bool empty = stack.IsEmpty(0);
+        FloatNumber result = empty ? FloatNumber.Indefinite : operation(stack[0].Decode(), ref context);
+        return Replace(cpu, ins, empty, context, result);
+    }
+
+    // The result, or the indefinite value of an empty register, goes to the top.
+    private static ExecResult Replace(Processor cpu, in Instruction ins, bool empty, in FloatContext context, in FloatNumber result)
+    {
+        var stack = new X87Stack(cpu.State);
+        if (empty ? stack.Fault() : stack.Settle(context))
         {
             stack.Write(0, result);
         }
@@ -149,12 +157,7 @@ internal static unsafe class X87Arithmetics
         bool empty = stack.IsEmpty(0) || stack.IsEmpty(1);
         FloatContext context = stack.Context();
         FloatNumber result = empty ? FloatNumber.Indefinite : X87Arithmetic.Scale(stack[0].Decode(), stack[1].Decode(), ref context);
-        if (empty ? stack.Fault() : stack.Settle(context))
-        {
-            stack.Write(0, result);
-        }
-
-        return X87Ops.Complete(cpu, ins);
+        return Replace(cpu, ins, empty, context, result);
     }
 
     private static ExecResult Extract(Processor cpu, in Instruction ins)
