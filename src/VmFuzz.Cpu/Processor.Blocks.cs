@@ -82,7 +82,7 @@ public sealed unsafe partial class Processor
     {
         foreach (int page in _blocks.Pages())
         {
-            Memory.MarkCode(page, false);
+            Memory.MarkCode(page, PeersHoldCode(page));
         }
 
         _blocks.Clear();
@@ -150,17 +150,27 @@ public sealed unsafe partial class Processor
         return 1;
     }
 
+    // The mark of a page is one for all processors: all of them drop it together.
     private void DropPage(int page)
     {
-        _blocks.InvalidatePage(page);
         Memory.MarkCode(page, false);
+        DropOwnPage(page);
+        foreach (Processor peer in _peers)
+        {
+            peer.DropOwnPage(page);
+        }
+    }
+
+    private void DropOwnPage(int page)
+    {
+        _blocks.InvalidatePage(page);
         NextCodeGeneration();
     }
 
     // A write of at most 32 bytes reaches a page that holds decoded code.
     private void OnCodeWrite(int page, int offset)
     {
-        if (_blocks.Overlaps(page, offset, 32))
+        if (_blocks.Overlaps(page, offset, 32) || PeersOverlap(page, offset))
         {
             DropPage(page);
         }
