@@ -48,6 +48,7 @@ internal sealed class MachineOptionSet
     private readonly Option<string> _chaosInterrupts = Text("--chaos-interrupts", "N", "Number of spurious interrupts. Default: 100.");
     private readonly Option<string> _chaosKicks = Text("--chaos-kicks", "N", "Number of kicks. Default: 100.");
     private readonly Option<string> _chaosBytes = Text("--chaos-bytes", "N", "Number of typed bytes. Default: 100.");
+    private readonly Option<string> _chaosFrom = Text("--chaos-from", "N", "Begin at this instruction, where the guest has handlers for NMIs. Default: 0.");
     private readonly Option<string> _chaosSpan = Text("--chaos-span", "N", "Spread them over so many instructions. Default: 2000000.");
     private readonly Option<bool> _json = CommandTree.JsonOption("The summary as one JSON object on standard output; the guest's console then goes to standard error.");
 
@@ -58,7 +59,7 @@ internal sealed class MachineOptionSet
         foreach (Option option in (Option[])[
             _machine, _accel, _cpu, _smp, _scheduleSeed, _memory, _bios, _kernel, _initrd, _append, _boot, _flatMode, _loadAddress, _rtc, _serial,
             _untilSerial, _maxInstructions, _exitCost, _log, _logFile, _dumpState, _check, _exitWithGuest,
-            _chaos, _chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosSpan, _json])
+            _chaos, _chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosFrom, _chaosSpan, _json])
         {
             command.Options.Add(option);
         }
@@ -121,6 +122,7 @@ internal sealed class MachineOptionSet
                 Interrupts = (int)Number(parsed, _chaosInterrupts, 100, 1_000_000),
                 Kicks = (int)Number(parsed, _chaosKicks, 100, 1_000_000),
                 TypedBytes = (int)Number(parsed, _chaosBytes, 100, 1_000_000),
+                From = Number(parsed, _chaosFrom, 0, ulong.MaxValue >> 2),
                 Span = Math.Max(1, Number(parsed, _chaosSpan, 2_000_000, ulong.MaxValue >> 2)),
             },
             Gdb = _gdb.Read(parsed),
@@ -183,7 +185,7 @@ internal sealed class MachineOptionSet
             throw UserError.At("there is nothing to log", "--log-file", "say what with --log");
         }
 
-        if (arguments.Chaos.Length == 0 && ((Option<string>[])[_chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosSpan])
+        if (arguments.Chaos.Length == 0 && ((Option<string>[])[_chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosFrom, _chaosSpan])
             .FirstOrDefault(o => parsed.GetValue(o) is not null) is { } option)
         {
             throw UserError.At("there is no chaos", option.Name, "add --chaos SEED or --chaos entropy");

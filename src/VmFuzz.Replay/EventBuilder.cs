@@ -191,8 +191,19 @@ public abstract class EventBuilder : IMachineObserver
     }
 
     /// <inheritdoc/>
+    /// <remarks>Where each of the other VCPUs stands comes before the end.</remarks>
     public void OnEnd(in MachineStop stop)
     {
+        foreach (Processor other in Machine.Processors)
+        {
+            if (other != Machine.Current)
+            {
+                TraceEvent place = Begin(TraceEventKind.Sync, other.Index, other.Retired);
+                place.Digest = TakeDigest();
+                Emit(place);
+            }
+        }
+
         TraceEvent e = Begin(TraceEventKind.End);
         e.Digest = TakeDigest() + new StateTracker(Machine.InnerComponents).Digest;
         Machine.Processor.FlushWriteTlb();
