@@ -116,8 +116,8 @@ internal sealed class Turns : IStateful
     private ulong Draw()
     {
         ref ulong generator = ref _words[2];
-        ulong least = Shortest << (int)SplitMix64.Below(ref generator, Powers);
-        return least + SplitMix64.Below(ref generator, least);
+        ulong least = Shortest << (int)SplitMixGenerator.Below(ref generator, Powers);
+        return least + SplitMixGenerator.Below(ref generator, least);
     }
 
     private void Follow()

@@ -1,7 +1,7 @@
 namespace VmFuzz.Arch;
 
 /// <summary>SplitMix64: a small generator whose sequence is the same everywhere. Not for secrets.</summary>
-public static class SplitMix64
+public static class SplitMixGenerator
 {
     /// <summary>The next 64 bits.</summary>
     /// <param name="state">The generator's whole state; the seed at first.</param>
