@@ -458,6 +458,7 @@ public sealed unsafe partial class Processor
                 linked = true;
             }
             else if (CanSpecialise(reference)
+                && !((block->Mode & BlockMode.Single) != 0 && IsIndirect(reference.Instruction))
                 && Forms<TThread>.TrySelect(reference.Instruction, block->Mode, _needFlags[i], op, out extra))
             {
                 linked = reference.Instruction.FlowControl != FlowControl.Next;
@@ -488,6 +489,10 @@ public sealed unsafe partial class Processor
     }
 
     private bool CanSpecialise(in Reference reference) => HasOwnRow(reference) && !_referenceOnly;
+
+    // Its specialised form goes on to the block at its target, without the dispatcher: not alone, as a step must be.
+    private static bool IsIndirect(in Instruction instruction) =>
+        instruction.FlowControl is FlowControl.IndirectBranch or FlowControl.IndirectCall or FlowControl.Return;
 
     private bool CanFuse(int index) => CanSpecialise(_decoded[index]) && CanSpecialise(_decoded[index + 1]);
 
