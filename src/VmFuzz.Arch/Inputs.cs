@@ -39,6 +39,8 @@ public enum InputPoint : byte
     BeforeEntry = 11,
     /// <summary>A blocked or halted VCPU waits for something to happen.</summary>
     Blocked = 12,
+    /// <summary>The start of a machine of several VCPUs: how do they take turns?</summary>
+    Schedule = 13,
 }
 
 /// <summary>What came through the door. Numbers are part of the trace format and never reused.</summary>
@@ -84,6 +86,8 @@ public enum InputKind : byte
     AllocationFailure = 18,
     /// <summary>The user asks the run to stop.</summary>
     Stop = 19,
+    /// <summary>The seed from which the turns of several VCPUs are drawn.</summary>
+    ScheduleSeed = 20,
 }
 
 /// <summary>One input: what kind, and up to two words of it.</summary>
@@ -110,7 +114,8 @@ public interface IInputSource
 
     /// <summary>
     /// Takes the input that is due at this point and position. The caller asks again until there is none, except at
-    /// <see cref="InputPoint.Random"/> and <see cref="InputPoint.UserAnswer"/>, which take exactly one.
+    /// <see cref="InputPoint.Random"/>, <see cref="InputPoint.UserAnswer"/> and <see cref="InputPoint.Schedule"/>, which take
+    /// at most one.
     /// </summary>
     /// <param name="point">The name of the place that asks.</param>
     /// <param name="at">The position; its ordinal is unique at one retired count.</param>

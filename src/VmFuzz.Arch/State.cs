@@ -19,6 +19,10 @@ public enum ComponentId : ushort
     KvmVcpu = 0x1003,
     /// <summary>The modelled host processor around root mode.</summary>
     HostCpu = 0x1004,
+    /// <summary>The local APIC of a VCPU; that of VCPU 0 is <see cref="LocalApic"/>.</summary>
+    VcpuLocalApic = 0x1005,
+    /// <summary>Inputs that a VCPU consumed so far; those of VCPU 0 are <see cref="Door"/>.</summary>
+    VcpuDoor = 0x1006,
     /// <summary>Inputs consumed so far, as a running hash.</summary>
     Door = 1,
     /// <summary>Clock and event queue.</summary>
@@ -29,6 +33,8 @@ public enum ComponentId : ushort
     KvmVm = 3,
     /// <summary>Guest-physical memory.</summary>
     Memory = 4,
+    /// <summary>Whose turn it is among several VCPUs.</summary>
+    Turns = 6,
     /// <summary>First serial port.</summary>
     Serial0 = 16,
     /// <summary>8254 timer.</summary>
@@ -63,6 +69,23 @@ public enum ComponentId : ushort
     PciTest = 31,
     /// <summary>The first number for users' own devices; all above are theirs too.</summary>
     User = 0x8000,
+}
+
+/// <summary>Numbers of the components that each VCPU has.</summary>
+public static class ComponentIds
+{
+    private const int PerVcpu = 16;
+
+    /// <summary>The number of a VCPU's component.</summary>
+    /// <param name="vcpu">Index of the VCPU, 0 to 255.</param>
+    /// <param name="part">The component of VCPU 0, <see cref="ComponentId.Processor"/> or one of the fifteen behind it.</param>
+    public static ComponentId Of(int vcpu, ComponentId part) => (ComponentId)((int)part + (vcpu * PerVcpu));
+
+    /// <summary>The same for a component that has a number of its own in the first VCPU.</summary>
+    /// <param name="vcpu">Index of the VCPU, 0 to 255.</param>
+    /// <param name="first">The component of VCPU 0.</param>
+    /// <param name="part">What the others' numbers are counted from.</param>
+    public static ComponentId Of(int vcpu, ComponentId first, ComponentId part) => vcpu == 0 ? first : Of(vcpu, part);
 }
 
 /// <summary>

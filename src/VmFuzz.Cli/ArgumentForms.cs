@@ -6,7 +6,7 @@ namespace VmFuzz.Cli;
 internal static class ArgumentForms
 {
     private static readonly ImmutableArray<string> QemuNames =
-        ["machine", "accel", "cpu", "m", "kernel", "initrd", "append", "bios", "serial", "rtc", "gdb"];
+        ["machine", "accel", "cpu", "smp", "m", "kernel", "initrd", "append", "bios", "serial", "rtc", "gdb"];
 
     /// <summary>Turns <c>-machine</c> into <c>--machine</c> and so on. The value of an option stays as it is.</summary>
     public static string[] Normalize(string[] args)

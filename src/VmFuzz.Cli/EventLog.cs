@@ -32,12 +32,15 @@ internal sealed class EventLog(LogKinds kinds, TextWriter writer)
 
         var formatter = new NasmFormatter();
         var output = new StringOutput();
-        machine.Processor.ReferenceOnly = true;
-        machine.Processor.InstructionLog = (processor, instruction) =>
+        foreach (Processor each in machine.Processors)
         {
-            formatter.Format(instruction, output);
-            writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"         v{processor.Index} {processor.Retired,12} in_asm {instruction.IP:x8}: {output.ToStringAndReset()}"));
-        };
+            each.ReferenceOnly = true;
+            each.InstructionLog = (processor, instruction) =>
+            {
+                formatter.Format(instruction, output);
+                writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"         v{processor.Index} {processor.Retired,12} in_asm {instruction.IP:x8}: {output.ToStringAndReset()}"));
+            };
+        }
     }
 
     /// <summary>Shows an event if it was asked for.</summary>

@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using VmFuzz.Arch;
+using VmFuzz.Machines;
 
 namespace VmFuzz.Cli;
 
@@ -8,8 +9,8 @@ namespace VmFuzz.Cli;
 /// those of another source, with the wish to stop added.
 /// </summary>
 /// <remarks>
-/// What arrives from other threads becomes visible at most once for each retired count, at the first question, so that
-/// a replay (which announces an input from the start of its position) meets it at the same consultation.
+/// What arrives from other threads becomes visible at most once for each retired count of a VCPU, at the first question, so
+/// that a replay (which announces an input from the start of its position) meets it at the same consultation.
 /// </remarks>
 internal sealed class LiveSource(IInputSource? inner) : IInputSource
 {
@@ -25,8 +26,8 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
     private volatile bool _stop;
     private bool _stopTaken;
     private bool _attached;
-    private ulong _decidedAt = ulong.MaxValue;
-    private bool _dueHere;
+    private readonly Decision[] _decisions = Decisions();
+    private int _byteVcpu;
     private ulong _nextByte;
 
     /// <summary>Whether it makes sense to wait for a byte when the guest idles.</summary>
@@ -73,17 +74,17 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
     /// <inheritdoc/>
     public ulong NextDue(int vcpu, ulong retired)
     {
-        if (retired != _decidedAt)
+        ref Decision decision = ref _decisions[vcpu];
+        if (retired != decision.At)
         {
-            _decidedAt = retired;
-            _dueHere = _waiting && Due(retired);
+            decision = new Decision(retired, _waiting && Due(vcpu, retired));
             Polled?.Invoke();
         }
 
-        ulong due = _dueHere ? retired : retired + PollDistance;
-        if (_waiting && !_dueHere)
+        ulong due = decision.Due ? retired : retired + PollDistance;
+        if (_waiting && !decision.Due)
         {
-            due = Math.Min(due, Math.Max(_nextByte, retired + 1));
+            due = Math.Min(due, Math.Max(NextByte(vcpu), retired + 1));
         }
 
         return inner is null ? due : Math.Min(due, inner.NextDue(vcpu, retired));
@@ -95,14 +96,15 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
         switch (point)
         {
             case InputPoint.Boundary:
-                if (_dueHere && at.Retired == _decidedAt)
+                ref Decision decision = ref _decisions[at.Vcpu];
+                if (decision.Due && at.Retired == decision.At)
                 {
-                    if (TakeLive(at.Retired, out input))
+                    if (TakeLive(at.Vcpu, at.Retired, out input))
                     {
                         return true;
                     }
 
-                    _dueHere = false;
+                    decision = decision with { Due = false };
                 }
 
                 break;
@@ -112,12 +114,12 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
                 input = new Input(InputKind.Random, BitConverter.ToUInt64(value), 1);
                 return true;
             case InputPoint.Blocked:
-                if (TakeLive(ulong.MaxValue, out input) || (inner?.TryTake(point, at, out input) ?? false))
+                if (TakeLive(at.Vcpu, ulong.MaxValue, out input) || (inner?.TryTake(point, at, out input) ?? false))
                 {
                     return true;
                 }
 
-                return Wait() && TakeLive(ulong.MaxValue, out input);
+                return Wait() && TakeLive(at.Vcpu, ulong.MaxValue, out input);
             default:
                 break;
         }
@@ -129,7 +131,7 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
     /// <inheritdoc/>
     public ulong QuietUntil(int vcpu, ulong retired) => inner is null ? ulong.MaxValue : inner.QuietUntil(vcpu, retired);
 
-    private bool Due(ulong retired)
+    private bool Due(int vcpu, ulong retired)
     {
         if (_stop && !_stopTaken)
         {
@@ -139,11 +141,14 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
         lock (_gate)
         {
             _waiting = _bytes.Count != 0;
-            return _waiting && retired >= _nextByte;
+            return _waiting && retired >= NextByte(vcpu);
         }
     }
 
-    private bool TakeLive(ulong retired, out Input input)
+    // The distance between two bytes is counted by the VCPU that took the first.
+    private ulong NextByte(int vcpu) => vcpu == _byteVcpu ? _nextByte : 0;
+
+    private bool TakeLive(int vcpu, ulong retired, out Input input)
     {
         input = default;
         if (_stop && !_stopTaken)
@@ -155,7 +160,7 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
 
         lock (_gate)
         {
-            if (retired < _nextByte || !_bytes.TryDequeue(out byte value))
+            if (retired < NextByte(vcpu) || !_bytes.TryDequeue(out byte value))
             {
                 return false;
             }
@@ -166,6 +171,7 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
 
         if (retired != ulong.MaxValue)
         {
+            _byteVcpu = vcpu;
             _nextByte = retired + ByteDistance;
         }
 
@@ -191,4 +197,14 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
             return _waiting;
         }
     }
+
+    private static Decision[] Decisions()
+    {
+        var decisions = new Decision[MachineOptions.MaxProcessors];
+        Array.Fill(decisions, new Decision(ulong.MaxValue, false));
+        return decisions;
+    }
+
+    /// <summary>Whether a VCPU takes something at the count at which it was asked last.</summary>
+    private readonly record struct Decision(ulong At, bool Due);
 }

@@ -23,6 +23,8 @@ internal sealed class MachineOptionSet
     private readonly Option<string> _machine = Text("--machine", "flat|pc|microvm|unit-test", "Memory, devices and loader: 'flat' (code at an address, port 0xe9, serial port), 'pc' (what firmware expects), 'microvm' (a kernel without firmware) or 'unit-test' (a pc for bare-metal tests of hypervisors). Default: pc with -bios, microvm when -kernel is a kernel, otherwise flat.");
     private readonly Option<string> _accel = Text("--accel", "bare|kvm", "Who is in charge: 'bare' (the guest has the processor to itself, default) or 'kvm' (the guest runs in a VM of the hypervisor).");
     private readonly Option<string> _cpu = CpuOption();
+    private readonly Option<string> _smp = Text("--smp", "N", $"Processors of a pc, 1 (default) to {MachineOptions.MaxProcessors}; they take turns on one thread.");
+    private readonly Option<string> _scheduleSeed = Text("--schedule-seed", "SEED|entropy", "What the turns of several processors are drawn from: a number, or the operating system's randomness. Another seed is another interleaving; the trace has it. Default: 0.");
     private readonly Option<string> _memory = Text("--m", "SIZE", "Memory in MiB, or with suffix K, M, G. Default: 16M (flat), otherwise 128M.");
     private readonly Option<string> _bios = Text("--bios", "FILE", "Firmware of a pc: whole 4 KiB pages, at most 16 MiB.");
     private readonly Option<string> _kernel = Text("--kernel", "FILE", "Raw code of a flat guest; otherwise a kernel: a bzImage, an ELF image with a PVH entry, or one with a multiboot 1 header.");
@@ -46,6 +48,7 @@ internal sealed class MachineOptionSet
     private readonly Option<string> _chaosInterrupts = Text("--chaos-interrupts", "N", "Number of spurious interrupts. Default: 100.");
     private readonly Option<string> _chaosKicks = Text("--chaos-kicks", "N", "Number of kicks. Default: 100.");
     private readonly Option<string> _chaosBytes = Text("--chaos-bytes", "N", "Number of typed bytes. Default: 100.");
+    private readonly Option<string> _chaosFrom = Text("--chaos-from", "N", "Begin at this instruction, where the guest has handlers for NMIs. Default: 0.");
     private readonly Option<string> _chaosSpan = Text("--chaos-span", "N", "Spread them over so many instructions. Default: 2000000.");
     private readonly Option<bool> _json = CommandTree.JsonOption("The summary as one JSON object on standard output; the guest's console then goes to standard error.");
 
@@ -54,9 +57,9 @@ internal sealed class MachineOptionSet
     public MachineOptionSet(Command command)
     {
         foreach (Option option in (Option[])[
-            _machine, _accel, _cpu, _memory, _bios, _kernel, _initrd, _append, _boot, _flatMode, _loadAddress, _rtc, _serial,
+            _machine, _accel, _cpu, _smp, _scheduleSeed, _memory, _bios, _kernel, _initrd, _append, _boot, _flatMode, _loadAddress, _rtc, _serial,
             _untilSerial, _maxInstructions, _exitCost, _log, _logFile, _dumpState, _check, _exitWithGuest,
-            _chaos, _chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosSpan, _json])
+            _chaos, _chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosFrom, _chaosSpan, _json])
         {
             command.Options.Add(option);
         }
@@ -77,6 +80,7 @@ internal sealed class MachineOptionSet
             Kind = kind,
             Accelerator = AcceleratorOf(parsed.GetValue(_accel) ?? accelOfMachine),
             Cpu = CpuOf(parsed.GetValue(_cpu)),
+            Processors = ProcessorsOf(parsed.GetValue(_smp)),
             Memory = MemoryOf(parsed.GetValue(_memory), kind),
             RtcBase = RtcOf(parsed.GetValue(_rtc)),
             FlatMode = FlatModeOf(parsed.GetValue(_flatMode)),
@@ -110,6 +114,7 @@ internal sealed class MachineOptionSet
             DumpState = parsed.GetValue(_dumpState),
             Check = parsed.GetValue(_check),
             ExitWithGuest = parsed.GetValue(_exitWithGuest),
+            ScheduleSeed = ScheduleSeedOf(parsed.GetValue(_scheduleSeed)),
             Chaos = ChaosOf(parsed.GetValue(_chaos)),
             ChaosOptions = new ChaosOptions
             {
@@ -117,6 +122,7 @@ internal sealed class MachineOptionSet
                 Interrupts = (int)Number(parsed, _chaosInterrupts, 100, 1_000_000),
                 Kicks = (int)Number(parsed, _chaosKicks, 100, 1_000_000),
                 TypedBytes = (int)Number(parsed, _chaosBytes, 100, 1_000_000),
+                From = Number(parsed, _chaosFrom, 0, ulong.MaxValue >> 2),
                 Span = Math.Max(1, Number(parsed, _chaosSpan, 2_000_000, ulong.MaxValue >> 2)),
             },
             Gdb = _gdb.Read(parsed),
@@ -169,12 +175,17 @@ internal sealed class MachineOptionSet
             throw UserError.At("--flat-mode and --load-address are for flat machines", $"-machine {NameOf(arguments.Options.Kind)}", "leave them out");
         }
 
+        if (arguments.Options.Processors == 1 && parsed.GetValue(_scheduleSeed) is { } seed)
+        {
+            throw UserError.At("one processor has no turns to draw", $"--schedule-seed {seed}", "add -smp 2, or leave it out");
+        }
+
         if (arguments.LogPath.Length != 0 && arguments.Log == LogKinds.None)
         {
             throw UserError.At("there is nothing to log", "--log-file", "say what with --log");
         }
 
-        if (arguments.Chaos.Length == 0 && ((Option<string>[])[_chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosSpan])
+        if (arguments.Chaos.Length == 0 && ((Option<string>[])[_chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosFrom, _chaosSpan])
             .FirstOrDefault(o => parsed.GetValue(o) is not null) is { } option)
         {
             throw UserError.At("there is no chaos", option.Name, "add --chaos SEED or --chaos entropy");
@@ -258,6 +269,29 @@ internal sealed class MachineOptionSet
         text is null || CpuModels.TryParse(text, out _) is not { } wrong
             ? text ?? MachineOptions.DefaultCpu
             : throw new UserError($"-cpu: {wrong}");
+
+    private static int ProcessorsOf(string? text)
+    {
+        string count = text is not null && text.StartsWith("cpus=", StringComparison.Ordinal) ? text[5..] : text ?? "1";
+        return Quantities.TryNumber(count, out ulong processors) && processors is >= 1 and <= MachineOptions.MaxProcessors
+            ? (int)processors
+            : throw UserError.At($"'{text}' is not a number of processors", "-smp", $"give 1 to {MachineOptions.MaxProcessors}");
+    }
+
+    private static ulong ScheduleSeedOf(string? text)
+    {
+        if (text == "entropy")
+        {
+            Span<byte> bytes = stackalloc byte[8];
+            System.Security.Cryptography.RandomNumberGenerator.Fill(bytes);
+            return BitConverter.ToUInt64(bytes);
+        }
+
+        ulong seed = 0;
+        return text is null || Quantities.TryNumber(text, out seed)
+            ? seed
+            : throw UserError.At($"'{text}' is not a seed", "--schedule-seed", "give a number, or 'entropy' for randomness of the operating system");
+    }
 
     private static ulong MemoryOf(string? text, MachineKind kind)
     {

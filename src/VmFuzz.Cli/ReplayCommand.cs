@@ -36,7 +36,7 @@ internal static class ReplayCommand
         using var screen = new Screen(null, null, host.Err, owned: false);
         if (host.ErrorIsTerminal)
         {
-            screen.StartProgress(() => string.Create(CultureInfo.InvariantCulture, $"{Quantities.Grouped(replayer.Machine.Processor.Retired)} instructions, {Quantities.Grouped(replayer.Events)} of {Quantities.Grouped(reader.EventCount)} events"));
+            screen.StartProgress(() => string.Create(CultureInfo.InvariantCulture, $"{Quantities.Grouped(replayer.Machine.Retired)} instructions, {Quantities.Grouped(replayer.Events)} of {Quantities.Grouped(reader.EventCount)} events"));
         }
 
         ReplayResult result;

@@ -52,6 +52,9 @@ internal sealed record RunArguments
     /// <summary>Seed, <c>entropy</c>, or empty.</summary>
     public string Chaos { get; init; } = "";
 
+    /// <summary>Seed of the turns that several VCPUs take.</summary>
+    public ulong ScheduleSeed { get; init; }
+
     public ChaosOptions ChaosOptions { get; init; } = new();
 
     /// <summary>Where gdb connects; null for no gdb.</summary>

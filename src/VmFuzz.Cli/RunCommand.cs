@@ -21,7 +21,7 @@ internal static class RunCommand
         }
 
         var live = new LiveSource(ChaosOf(arguments));
-        using Machine machine = Machine.Create(arguments.Options, live);
+        using Machine machine = Machine.Create(arguments.Options, new ScheduleSource(live, arguments.ScheduleSeed));
         using TraceWriter? writer = output is null
             ? null
             : TraceWriter.Create(output, TraceHeaders.Of(arguments.Options, SourceName(arguments)), force);
@@ -70,7 +70,7 @@ internal static class RunCommand
             Command = output is null ? "run" : "record",
             Stop = stop,
             Counts = counts(),
-            Retired = machine.Processor.Retired,
+            Retired = machine.Retired,
             VirtualTime = machine.Clock.Now,
             ConsoleLength = machine.ConsoleLength,
             Seconds = seconds,
@@ -190,8 +190,10 @@ internal static class RunCommand
     // Waiting for a key makes sense when the guest would take an interrupt and no timer will bring one.
     private static bool NothingScheduled(Machine machine)
     {
-        ulong flags = machine.Kvm is { } kvm ? kvm.Vmx.Current[VmcsField.GuestRflags] : machine.Processor.RFlagsValue;
-        return machine.Clock.Events.NextDeadline == ulong.MaxValue && (flags & RFlags.If) != 0;
+        bool takes = machine.Kvm is { } kvm
+            ? (kvm.Vmx.Current[VmcsField.GuestRflags] & RFlags.If) != 0
+            : machine.Processors.Any(static processor => processor.CanBeWoken);
+        return machine.Clock.Events.NextDeadline == ulong.MaxValue && takes;
     }
 
     // Standard input is the guest's keyboard when it is a terminal, or when the user wrote -serial stdio.
@@ -226,7 +228,7 @@ internal static class RunCommand
 
     private static string ProgressLine(Machine machine, TraceWriter? writer, double seconds)
     {
-        ulong retired = machine.Processor.Retired;
+        ulong retired = machine.Retired;
         string line = string.Create(CultureInfo.InvariantCulture, $"{Quantities.Grouped(retired)} instructions, {Quantities.Mips(retired, seconds)} MIPS");
         return writer is null
             ? line

@@ -6,14 +6,23 @@ using VmFuzz.Machines;
 
 namespace VmFuzz.Cli;
 
-/// <summary>The processor's state at the end of a run.</summary>
+/// <summary>The processors' state at the end of a run.</summary>
 internal static class StateDump
 {
-    /// <summary>Fields of at most eight bytes, by name.</summary>
+    /// <summary>Fields of at most eight bytes, by name; those of further processors begin with their number, as in <c>cpu1.rip</c>.</summary>
     public static IReadOnlyList<KeyValuePair<string, string>> Of(Machine machine)
     {
-        ProcessorState state = machine.Processor.Fields;
         var result = new List<KeyValuePair<string, string>>();
+        foreach (Processor processor in machine.Processors)
+        {
+            Add(machine, processor.Fields, processor.Index == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $"cpu{processor.Index}."), result);
+        }
+
+        return result;
+    }
+
+    private static void Add(Machine machine, ProcessorState state, string prefix, List<KeyValuePair<string, string>> result)
+    {
         VcpuRegs regs = default;
         VcpuSregs system = default;
         bool hypervisor = machine.Kvm is { } kvm && kvm.Vcpu.GetRegs(out regs) == 0 && kvm.Vcpu.GetSregs(out system) == 0;
@@ -24,11 +33,9 @@ internal static class StateDump
             {
                 ulong value = state.ReadWord(i);
                 value = hypervisor ? OfGuest(field, value, regs, system) : value;
-                result.Add(new(field.Name, "0x" + value.ToString("x", CultureInfo.InvariantCulture)));
+                result.Add(new(prefix + field.Name, "0x" + value.ToString("x", CultureInfo.InvariantCulture)));
             }
         }
-
-        return result;
     }
 
     // Under the hypervisor some registers of the guest are not those of the processor.

@@ -16,12 +16,12 @@ internal static class TraceCommands
         var kinds = new ulong[TraceSchema.Rows.Length + 1];
         var exits = new SortedDictionary<ulong, ulong>();
         var end = new TraceEvent();
-        ulong retired = 0;
+        var counts = new ulong[TraceSchema.MaxVcpus];
         var item = new TraceEvent();
         for (TraceCursor cursor = reader.Events(); cursor.MoveNext(item);)
         {
             kinds[(int)item.Kind]++;
-            retired = Math.Max(retired, item.Retired);
+            counts[item.Vcpu] = Math.Max(counts[item.Vcpu], item.Retired);
             if (item.Kind == TraceEventKind.Exit)
             {
                 exits[item.ExitReason] = exits.GetValueOrDefault(item.ExitReason) + 1;
@@ -32,6 +32,8 @@ internal static class TraceCommands
             }
         }
 
+        // Each VCPU counts its own.
+        ulong retired = counts.Aggregate(0UL, static (sum, count) => unchecked(sum + count));
         int status = StatusOf(reader);
         if (json)
         {

@@ -188,6 +188,36 @@ public static class CpuModels
         return null;
     }
 
+    /// <summary>
+    /// A copy of a model that is one of several processors in a package, each a core of its own with its own caches (SDM "CPUID -
+    /// CPU Identification", leaves 01H, 04H and 0BH). The APIC's number comes in at execution.
+    /// </summary>
+    /// <param name="model">The model of each.</param>
+    /// <param name="count">How many, 1 to 64; 1 gives the model as it is.</param>
+    public static CpuModel WithProcessors(CpuModel model, int count)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentOutOfRangeException.ThrowIfLessThan(count, 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(count, 64);
+        if (count == 1)
+        {
+            return model;
+        }
+
+        uint numbers = System.Numerics.BitOperations.RoundUpToPowerOf2((uint)count);
+        return model with
+        {
+            Leaves = [.. model.Leaves.Select(row => row switch
+            {
+                // Numbers that the package reserves, and the flag (HTT) that says so.
+                { Leaf: 1 } => row with { Ebx = (row.Ebx & 0xFF00_FFFF) | (numbers << 16), Edx = row.Edx | (1U << 28) },
+                { Leaf: 4 } => row with { Eax = row.Eax | ((numbers - 1) << 26) },
+                { Leaf: 0xB, Subleaf: 1 } => row with { Eax = (uint)System.Numerics.BitOperations.Log2(numbers), Ebx = (uint)count },
+                _ => row,
+            })],
+        };
+    }
+
     /// <summary>A copy of a model with features switched on and off; CPUID follows.</summary>
     /// <param name="model">The model to start from.</param>
     /// <param name="on">Features to add.</param>

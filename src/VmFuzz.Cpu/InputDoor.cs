@@ -71,7 +71,7 @@ public sealed class InputDoor : IStateful, ICopiedState
     }
 
     /// <inheritdoc/>
-    public ComponentId Component => ComponentId.Door;
+    public ComponentId Component => ComponentIds.Of(_processor.Index, ComponentId.Door, ComponentId.VcpuDoor);
 
     /// <inheritdoc/>
     public ReadOnlySpan<StateField> Fields => FieldTable.AsSpan();

@@ -82,7 +82,7 @@ public sealed unsafe partial class Processor
     {
         foreach (int page in _blocks.Pages())
         {
-            Memory.MarkCode(page, false);
+            Memory.MarkCode(page, PeersHoldCode(page));
         }
 
         DropRegions();
@@ -152,17 +152,27 @@ public sealed unsafe partial class Processor
         return 1;
     }
 
+    // The mark of a page is one for all processors: all of them drop it together.
     private void DropPage(int page)
     {
-        _blocks.InvalidatePage(page);
         Memory.MarkCode(page, false);
+        DropOwnPage(page);
+        foreach (Processor peer in _peers)
+        {
+            peer.DropOwnPage(page);
+        }
+    }
+
+    private void DropOwnPage(int page)
+    {
+        _blocks.InvalidatePage(page);
         NextCodeGeneration();
     }
 
     // A write of at most 32 bytes reaches a page that holds decoded code.
     private void OnCodeWrite(int page, int offset)
     {
-        if (_blocks.Overlaps(page, offset, 32))
+        if (_blocks.Overlaps(page, offset, 32) || PeersOverlap(page, offset))
         {
             DropPage(page);
         }
@@ -461,6 +471,7 @@ public sealed unsafe partial class Processor
                 linked = true;
             }
             else if (CanSpecialise(reference)
+                && !((block->Mode & BlockMode.Single) != 0 && IsIndirect(reference.Instruction))
                 && Forms<TThread>.TrySelect(reference.Instruction, block->Mode, _needFlags[i], op, out extra))
             {
                 reference.Specialised = true;
@@ -492,6 +503,10 @@ public sealed unsafe partial class Processor
     }
 
     private bool CanSpecialise(in Reference reference) => HasOwnRow(reference) && !_referenceOnly;
+
+    // Its specialised form goes on to the block at its target, without the dispatcher: not alone, as a step must be.
+    private static bool IsIndirect(in Instruction instruction) =>
+        instruction.FlowControl is FlowControl.IndirectBranch or FlowControl.IndirectCall or FlowControl.Return;
 
     private bool CanFuse(int index) => CanSpecialise(_decoded[index]) && CanSpecialise(_decoded[index + 1]);
 

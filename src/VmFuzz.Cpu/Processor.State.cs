@@ -5,6 +5,9 @@ namespace VmFuzz.Cpu;
 // Reset state and the list of fields.
 public sealed unsafe partial class Processor
 {
+    // IA32_APIC_BASE.BSP: the bootstrap processor.
+    private const ulong ApicBaseBsp = 1 << 8;
+
     /// <summary>Puts the processor into its state after RESET (SDM "Processor State After Reset").</summary>
     public void Reset()
     {
@@ -22,10 +25,28 @@ public sealed unsafe partial class Processor
         s->Generation = generation;
         s->CodeGeneration = codeGeneration;
         s->RetireLimit = retired;
+        s->Cr0 = Cr0.Cd | Cr0.Nw | Cr0.Et;
+        SetInitialRegisters();
+        s->Xcr0 = 1;
+        s->Pat = 0x0007_0406_0007_0406;
+        s->ApicBase = 0xFEE0_0000 | (1 << 11) | (Index == 0 ? ApicBaseBsp : 0);
+        s->MiscEnable = 1;
+        s->Fcw = 0x0040;
+        s->Ftw = 0x5555;
+        s->Mxcsr = 0x1F80;
+        NmiPending = false;
+        _tlbGroups = AllTlbGroups;
+        FlushTlb();
+        StateChanged();
+    }
+
+    // What RESET and INIT set alike, of registers that are otherwise zero.
+    private void SetInitialRegisters()
+    {
+        CpuState* s = _state;
         s->Gpr[(int)Gpr.Rdx] = CpuidSignature;
         s->Gpr[CpuState.RipSlot] = 0xFFF0;
         s->Flags = RFlags.Reserved1;
-        s->Cr0 = Cr0.Cd | Cr0.Nw | Cr0.Et;
         for (int i = 0; i < 6; i++)
         {
             (&s->Es)[i] = new SegmentState { Limit = 0xFFFF, Attributes = 0x93 };
@@ -38,17 +59,6 @@ public sealed unsafe partial class Processor
         s->Idtr = new TableState { Limit = 0xFFFF };
         s->Dr6 = 0xFFFF_0FF0;
         s->Dr7 = 0x400;
-        s->Xcr0 = 1;
-        s->Pat = 0x0007_0406_0007_0406;
-        s->ApicBase = 0xFEE0_0000 | (1 << 11) | (Index == 0 ? 1UL << 8 : 0);
-        s->MiscEnable = 1;
-        s->Fcw = 0x0040;
-        s->Ftw = 0x5555;
-        s->Mxcsr = 0x1F80;
-        NmiPending = false;
-        _tlbGroups = AllTlbGroups;
-        FlushTlb();
-        StateChanged();
     }
 
     /// <summary>The architectural state as a list of fields.</summary>

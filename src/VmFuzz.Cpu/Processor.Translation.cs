@@ -50,8 +50,18 @@ public sealed unsafe partial class Processor
         NextGeneration();
     }
 
-    /// <summary>Drops cached write translations of all pages (before a digest or after a memory reset).</summary>
-    public void FlushWriteTlb() => DropTlb(WriteTlbGroups);
+    /// <summary>
+    /// Drops cached write translations of all pages (before a digest or after a memory reset), those of the processors
+    /// that share the memory too.
+    /// </summary>
+    public void FlushWriteTlb()
+    {
+        DropTlb(WriteTlbGroups);
+        foreach (Processor peer in _peers)
+        {
+            peer.DropTlb(WriteTlbGroups);
+        }
+    }
 
     /// <inheritdoc/>
     /// <remarks>
@@ -62,6 +72,10 @@ public sealed unsafe partial class Processor
     {
         Memory.MarkTable(pageIndex, false);
         DropTranslations();
+        foreach (Processor peer in _peers)
+        {
+            peer.DropTranslations();
+        }
     }
 
     // The running block was translated too.

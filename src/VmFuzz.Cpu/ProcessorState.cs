@@ -44,7 +44,7 @@ public sealed unsafe class ProcessorState : IStateful
     internal ProcessorState(Processor processor) => _processor = processor;
 
     /// <inheritdoc/>
-    public ComponentId Component => (ComponentId)((int)ComponentId.Processor + (_processor.Index * 16));
+    public ComponentId Component => ComponentIds.Of(_processor.Index, ComponentId.Processor);
 
     /// <inheritdoc/>
     public ReadOnlySpan<StateField> Fields => FieldTable.AsSpan();

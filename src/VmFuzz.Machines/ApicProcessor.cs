@@ -1,16 +1,17 @@
 using VmFuzz.Arch;
+using VmFuzz.Cpu;
 using VmFuzz.Devices.Apic;
 
 namespace VmFuzz.Machines;
 
-/// <summary>A machine's processor as its local APIC sees it, whoever is in charge.</summary>
-internal sealed class ApicProcessor(Machine machine) : IApicProcessor
+/// <summary>One of a machine's processors as its local APIC sees it, whoever is in charge.</summary>
+internal sealed class ApicProcessor(Machine machine, Processor processor) : IApicProcessor
 {
-    public unsafe ulong ApicBase => machine.Processor.State->ApicBase;
+    public unsafe ulong ApicBase => processor.State->ApicBase;
 
-    public ulong Tsc => machine.Kvm is { } kvm ? kvm.Vcpu.Vmx.GuestTsc : machine.Processor.Tsc;
+    public ulong Tsc => machine.Kvm is { } kvm ? kvm.Vcpu.Vmx.GuestTsc : processor.Tsc;
 
-    public void InterruptChanged() => machine.Processor.Look();
+    public void InterruptChanged() => processor.Look();
 
     public void Signal(ApicDelivery delivery, byte vector)
     {
@@ -21,6 +22,6 @@ internal sealed class ApicProcessor(Machine machine) : IApicProcessor
             ApicDelivery.Init => InputKind.Init,
             _ => InputKind.Sipi,
         };
-        machine.Root.Apply(new Input(kind, vector));
+        machine.Root.Apply(processor.Index, new Input(kind, vector));
     }
 }

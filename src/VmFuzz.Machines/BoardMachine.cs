@@ -1,4 +1,5 @@
 using VmFuzz.Arch;
+using VmFuzz.Cpu;
 
 namespace VmFuzz.Machines;
 
@@ -10,11 +11,20 @@ public abstract class BoardMachine : Machine
     {
         PcBoard.MapMemory(this);
         Board = new PcBoard(this, parts);
-        AddComponents([Processor.Door, Clock, Processor.Fields, .. Board.Devices, Clock.Events]);
+        AddComponents(
+        [
+            Processor.Door, Clock, Processor.Fields,
+            .. Turns is { } turns ? [turns, .. OtherProcessors()] : (IEnumerable<IStateful>)[],
+            .. Board.Devices, Clock.Events,
+        ]);
     }
 
     /// <inheritdoc/>
-    public override IInterruptController InterruptController => Board.Apic;
+    public override IInterruptController InterruptController => Board.Apics[0];
+
+    internal override IInterruptController InterruptControllerOf(int vcpu) => Board.Apics[vcpu];
+
+    internal override void InitVcpu(int vcpu) => Board.Apics[vcpu].Init();
 
     private protected PcBoard Board { get; }
 
@@ -24,6 +34,15 @@ public abstract class BoardMachine : Machine
         if (!Board.TryApply(input))
         {
             base.ApplyDeviceInput(input);
+        }
+    }
+
+    private IEnumerable<IStateful> OtherProcessors()
+    {
+        foreach (Processor processor in Processors.Skip(1))
+        {
+            yield return processor.Door;
+            yield return processor.Fields;
         }
     }
 }

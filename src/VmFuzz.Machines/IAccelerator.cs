@@ -20,8 +20,10 @@ internal interface IAccelerator
     /// <summary>Due events ran and inputs were taken at a boundary: lines may have changed.</summary>
     void BoundaryPassed();
 
-    /// <summary>Applies an input.</summary>
-    void Apply(in Input input);
+    /// <summary>Applies an input, or an event of the same kind that a local APIC brings.</summary>
+    /// <param name="vcpu">The VCPU that it is for.</param>
+    /// <param name="input">What it is.</param>
+    void Apply(int vcpu, in Input input);
 
     /// <summary>Lets an observer watch.</summary>
     void Observe(IMachineObserver? observer);

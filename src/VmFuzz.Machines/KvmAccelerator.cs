@@ -89,7 +89,7 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
     void IAccelerator.BoundaryPassed() => _vmm.LinesChanged();
 
     // The VCPU forwards what is the machine's.
-    void IAccelerator.Apply(in Input input) => Vcpu.Apply(input);
+    void IAccelerator.Apply(int vcpu, in Input input) => Vcpu.Apply(input);
 
     void IAccelerator.Observe(IMachineObserver? observer) => Vcpu.Observer = observer;
 

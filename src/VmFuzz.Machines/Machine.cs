@@ -7,7 +7,7 @@ using VmFuzz.Memory;
 namespace VmFuzz.Machines;
 
 /// <summary>
-/// A machine put together: one processor, memory, devices, and who is in charge. A run is a pure function of the
+/// A machine put together: processors, memory, devices, and who is in charge. A run is a pure function of the
 /// options and of what comes through the door.
 /// </summary>
 public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineControl, IDebugSink, IDisposable
@@ -50,10 +50,9 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Memory = new GuestMemory();
         Clock = new VirtualClock();
         Bus = new IoBus(this);
-        Processor = new Processor(model, Memory, Bus, Clock, inputs, 0, Variants.Instructions);
-        Clock.Attach(Processor);
-        Processor.Boundary = this;
-        Processor.RegionThreshold = Processor.UsualRegionThreshold;
+        Processors = MakeProcessors(CpuModels.WithProcessors(model, options.Processors), inputs);
+        Clock.Follow(Processor, 0);
+        Turns = Processors.Length > 1 ? new Turns(Processors, Clock) : null;
         if (options.UserAnswers)
         {
             Bus.Answers = AnswerFromDoor;
@@ -77,8 +76,35 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     /// <summary>Ports and MMIO.</summary>
     public IoBus Bus { get; }
 
-    /// <summary>The processor.</summary>
-    public Processor Processor { get; }
+    /// <summary>The VCPUs, by number. One of them runs at a time.</summary>
+    public ImmutableArray<Processor> Processors { get; }
+
+    /// <summary>The first VCPU, which starts the machine; the only one of most machines.</summary>
+    public Processor Processor => Processors[0];
+
+    /// <summary>The VCPU that runs, or ran last.</summary>
+    public Processor Current => Turns?.Current ?? Processor;
+
+    /// <summary>Instructions retired by all VCPUs.</summary>
+    public ulong Retired => Clock.Retired;
+
+    /// <summary>Running hash of the inputs that all VCPUs took.</summary>
+    public ulong InputsHash
+    {
+        get
+        {
+            ulong hash = Processor.Door.Hash;
+            foreach (Processor other in Processors.AsSpan()[1..])
+            {
+                hash = StateHash.Step(hash, other.Door.Hash);
+            }
+
+            return hash;
+        }
+    }
+
+    /// <summary>How several VCPUs take turns; null for one.</summary>
+    internal Turns? Turns { get; }
 
     /// <summary>What every digest covers, in a fixed order: registers, VMCS, devices, time, consumed inputs.</summary>
     public IReadOnlyList<IStateful> Components => _components;
@@ -90,8 +116,13 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     public void StateRestored()
     {
         Root.Restored();
-        Processor.StateChanged();
-        _idleRetired = Processor.Retired;
+        Turns?.Restored();
+        foreach (Processor processor in Processors)
+        {
+            processor.StateChanged();
+        }
+
+        _idleRetired = Retired;
         _idleSince = Clock.Now;
         _idleEvents = 0;
     }
@@ -120,8 +151,16 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     /// <summary>The hypervisor's part, when the accelerator is kvm.</summary>
     public KvmAccelerator? Kvm => Root as KvmAccelerator;
 
-    /// <summary>The interrupt controller that devices drive.</summary>
+    /// <summary>The interrupt controller that devices drive; the first VCPU's.</summary>
     public abstract IInterruptController InterruptController { get; }
+
+    /// <summary>The interrupt controller of a VCPU.</summary>
+    internal virtual IInterruptController InterruptControllerOf(int vcpu) => InterruptController;
+
+    /// <summary>Puts what belongs to a VCPU, and is no processor, into its state after INIT.</summary>
+    internal virtual void InitVcpu(int vcpu)
+    {
+    }
 
     /// <summary>Where a board's memory goes on that does not fit below its devices.</summary>
     internal const ulong HighMemory = 1UL << 32;
@@ -188,8 +227,12 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     public void Observe(IMachineObserver? observer)
     {
         Observer = observer;
-        Processor.Observer = observer;
-        Processor.Door.Observer = observer;
+        foreach (Processor processor in Processors)
+        {
+            processor.Observer = observer;
+            processor.Door.Observer = observer;
+        }
+
         Root.Observe(observer);
     }
 
@@ -226,22 +269,31 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             _stop = stop;
         }
 
-        Processor.RequestStop();
+        Current.RequestStop();
     }
 
     /// <summary>A digest was taken: the next sync event is due a whole distance later.</summary>
-    public void DigestTaken() => _nextSync = Processor.Retired + SyncDistance;
+    public void DigestTaken() => _nextSync = Retired + SyncDistance;
 
     /// <inheritdoc/>
+    /// <remarks>
+    /// The end of a turn is looked at before inputs are: each count of a VCPU is asked for them in one turn only.
+    /// </remarks>
     public bool OnBoundary(ulong retired, out ulong nextLimit)
     {
         nextLimit = retired;
         Clock.Events.RunDue(Clock.Now);
-        ulong due = Processor.Door.NextDue;
+        if (Turns is { Over: true })
+        {
+            return false;
+        }
+
+        Processor processor = Current;
+        ulong due = processor.Door.NextDue;
         if (due <= retired)
         {
             TakeInputs(InputPoint.Boundary);
-            due = Processor.Door.NextDue;
+            due = processor.Door.NextDue;
         }
 
         Root.BoundaryPassed();
@@ -257,21 +309,24 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             return false;
         }
 
-        if (Options.MaxInstructions != 0 && retired >= Options.MaxInstructions)
+        // Limits below count the instructions of all VCPUs.
+        ulong others = Clock.RetiredByOthers;
+        ulong total = retired + others;
+        if (Options.MaxInstructions != 0 && total >= Options.MaxInstructions)
         {
             RequestStop(new MachineStop(MachineStopKind.MaxInstructions, LimitText()));
             return false;
         }
 
-        if (Processor.DeliveriesInPlace >= Processor.DeliveryLimit)
+        if (processor.DeliveriesInPlace >= Processor.DeliveryLimit)
         {
             RequestStop(new MachineStop(
                 MachineStopKind.EventStorm,
-                $"{Processor.DeliveriesInPlace} events were delivered and no instruction retired, at RIP 0x{Processor.Rip:x}: the handler's first instruction faults again; see which with --log int"));
+                $"{processor.DeliveriesInPlace} events were delivered and no instruction retired, at RIP 0x{processor.Rip:x}: the handler's first instruction faults again; see which with --log int"));
             return false;
         }
 
-        if (retired >= _nextSync)
+        if (total >= _nextSync)
         {
             Sync();
             if (_stop.Kind != MachineStopKind.None)
@@ -280,7 +335,8 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             }
         }
 
-        ulong limit = Math.Min(_nextSync, due);
+        ulong limit = Math.Min(_nextSync - others, due);
+        limit = Math.Min(limit, Turns?.End ?? ulong.MaxValue);
         ulong deadline = Clock.Events.NextDeadline;
         if (deadline != ulong.MaxValue)
         {
@@ -290,7 +346,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
 
         if (Options.MaxInstructions != 0)
         {
-            limit = Math.Min(limit, Options.MaxInstructions);
+            limit = Math.Min(limit, Options.MaxInstructions - others);
         }
 
         nextLimit = Math.Max(limit, retired + 1);
@@ -309,10 +365,23 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     public bool TakeInputs(InputPoint point)
     {
         bool any = false;
-        while (Processor.Door.TryTake(point, out Input input))
+        while (TakeInput(point))
         {
             any = true;
-            Root.Apply(input);
+        }
+
+        return any;
+    }
+
+    /// <summary>Takes one input at a point, and applies it.</summary>
+    /// <returns>Whether there was one.</returns>
+    internal bool TakeInput(InputPoint point)
+    {
+        Processor processor = Current;
+        bool any = processor.Door.TryTake(point, out Input input);
+        if (any)
+        {
+            Root.Apply(processor.Index, input);
         }
 
         return any;
@@ -332,9 +401,9 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     public bool Idle()
     {
         ulong deadline = Clock.Events.NextDeadline;
-        if (_idleRetired != Processor.Retired)
+        if (_idleRetired != Retired)
         {
-            _idleRetired = Processor.Retired;
+            _idleRetired = Retired;
             _idleSince = Clock.Now;
             _idleEvents = 0;
         }
@@ -358,7 +427,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Observer?.OnConsole(value);
         if (_match.Add(value))
         {
-            Processor.RecomputeLimit();
+            Current.RecomputeLimit();
         }
     }
 
@@ -399,7 +468,11 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
 
         _disposed = true;
         (Root as IDisposable)?.Dispose();
-        Processor.Dispose();
+        foreach (Processor processor in Processors)
+        {
+            processor.Dispose();
+        }
+
         Memory.Dispose();
         GC.SuppressFinalize(this);
     }
@@ -430,11 +503,32 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     private void Sync()
     {
         Observer?.OnSync();
-        _nextSync = Processor.Retired + SyncDistance;
+        _nextSync = Retired + SyncDistance;
+    }
+
+    // All but the first wait to be started.
+    private ImmutableArray<Processor> MakeProcessors(CpuModel model, IInputSource inputs)
+    {
+        var processors = new Processor[Options.Processors];
+        for (int i = 0; i < processors.Length; i++)
+        {
+            processors[i] = new Processor(model, Memory, Bus, Clock, inputs, i, Variants.Instructions)
+            {
+                Boundary = this,
+                RegionThreshold = Processor.UsualRegionThreshold,
+            };
+            if (i != 0)
+            {
+                processors[i].WaitForSipi();
+            }
+        }
+
+        Processor.Share(processors);
+        return [.. processors];
     }
 
     private ulong AnswerFromDoor(bool isPort, ulong address, int size) =>
-        Processor.Door.TryTake(InputPoint.UserAnswer, out Input answer) ? answer.Value : ulong.MaxValue;
+        Current.Door.TryTake(InputPoint.UserAnswer, out Input answer) ? answer.Value : ulong.MaxValue;
 
     private string LimitText() => Options.UntilSerial.Length == 0
         ? $"{Options.MaxInstructions} instructions were retired"

@@ -97,6 +97,12 @@ public sealed record MachineOptions
     /// <summary>Bytes of memory; a multiple of 1 MiB, at least 1 MiB.</summary>
     public ulong Memory { get; init; } = 16UL << 20;
 
+    /// <summary>Most VCPUs: as many as the flat model of logical destinations names.</summary>
+    public const int MaxProcessors = 8;
+
+    /// <summary>Number of VCPUs. More than one are on the boards of a PC, under the accelerator bare.</summary>
+    public int Processors { get; init; } = 1;
+
     /// <summary>Name of the processor model.</summary>
     public string Cpu { get; init; } = DefaultCpu;
 
@@ -161,6 +167,21 @@ public sealed record MachineOptions
         if (VmFuzz.Cpu.CpuModels.TryParse(Cpu, out _) is { } wrong)
         {
             return $"-cpu: {wrong}";
+        }
+
+        if (Processors is < 1 or > MaxProcessors)
+        {
+            return $"-smp: a machine has 1 to {MaxProcessors} processors, not {Processors}";
+        }
+
+        if (Processors > 1 && Kind is (MachineKind.Flat or MachineKind.Microvm))
+        {
+            return $"-smp {Processors}: only -machine pc and unit-test have the local APICs that start further processors";
+        }
+
+        if (Processors > 1 && Accelerator != Accelerator.Bare)
+        {
+            return $"-smp {Processors}: a VM of -accel kvm has one processor; use -accel bare";
         }
 
         if (ExitCost > MaxExitCost)

@@ -3,7 +3,10 @@ using System.Globalization;
 
 namespace VmFuzz.Machines;
 
-/// <summary>Machine options as an ordered list of texts, as a trace's header holds them. One row an option.</summary>
+/// <summary>
+/// Machine options as an ordered list of texts, as a trace's header holds them. One row an option; a row that gives null says
+/// nothing, which is how options that came later keep the headers of machines that do without them.
+/// </summary>
 public static class MachineSettings
 {
     private static readonly ImmutableArray<Row> Rows =
@@ -12,6 +15,7 @@ public static class MachineSettings
         new("accel", static o => Name(o.Accelerator), static (o, t) => TryName(t, out Accelerator v) ? o with { Accelerator = v } : null),
         new("memory", static o => Text(o.Memory), static (o, t) => TryNumber(t, out ulong v) ? o with { Memory = v } : null),
         new("cpu", static o => o.Cpu, static (o, t) => o with { Cpu = t }),
+        new("smp", static o => o.Processors == 1 ? null : Text((ulong)o.Processors), static (o, t) => TryNumber(t, out ulong v) && v is > 1 and <= MachineOptions.MaxProcessors ? o with { Processors = (int)v } : null),
         new("exit-cost", static o => Text(o.ExitCost), static (o, t) => TryNumber(t, out ulong v) ? o with { ExitCost = v } : null),
         new("rtc-base", static o => o.RtcBase.ToString(CultureInfo.InvariantCulture), static (o, t) => long.TryParse(t, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long v) ? o with { RtcBase = v } : null),
         new("flat-mode", static o => Name(o.FlatMode), static (o, t) => TryName(t, out FlatMode v) ? o with { FlatMode = v } : null),
@@ -25,7 +29,7 @@ public static class MachineSettings
 
     /// <summary>Writes the options, images apart.</summary>
     public static ImmutableArray<KeyValuePair<string, string>> ToSettings(MachineOptions options) =>
-        [.. Rows.Select(row => new KeyValuePair<string, string>(row.Key, row.Get(options)))];
+        [.. Rows.Select(row => (row.Key, Value: row.Get(options))).Where(static s => s.Value is not null).Select(static s => KeyValuePair.Create(s.Key, s.Value!))];
 
     /// <summary>Reads options.</summary>
     /// <param name="settings">Keys and values; every key once, in any order.</param>
@@ -78,5 +82,5 @@ public static class MachineSettings
     private static bool TryNumber(string text, out ulong value) =>
         ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out value);
 
-    private sealed record Row(string Key, Func<MachineOptions, string> Get, Func<MachineOptions, string, MachineOptions?> Set);
+    private sealed record Row(string Key, Func<MachineOptions, string?> Get, Func<MachineOptions, string, MachineOptions?> Set);
 }

@@ -7,12 +7,12 @@ namespace VmFuzz.Machines;
 /// <summary>The state of a machine's components, memory apart, to go back to.</summary>
 internal sealed class MachineSnapshot
 {
-    private readonly ProcessorSnapshot _processor;
+    private readonly ProcessorSnapshot[] _processors;
     private readonly IStateCopy[] _copies;
 
     public MachineSnapshot(Machine machine)
     {
-        _processor = new ProcessorSnapshot(machine.Processor);
+        _processors = [.. machine.Processors.Select(static processor => new ProcessorSnapshot(processor))];
         var copies = new List<IStateCopy>();
         foreach (IStateful component in machine.Components.Concat(machine.InnerComponents))
         {
@@ -28,7 +28,11 @@ internal sealed class MachineSnapshot
     /// <summary>Puts every component back. Those that count their changes and were not touched are left alone.</summary>
     public void Restore(Machine machine)
     {
-        _processor.Restore(machine.Processor);
+        for (int i = 0; i < _processors.Length; i++)
+        {
+            _processors[i].Restore(machine.Processors[i]);
+        }
+
         foreach (IStateCopy copy in _copies)
         {
             copy.Restore();

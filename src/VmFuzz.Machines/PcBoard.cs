@@ -48,8 +48,15 @@ internal sealed class PcBoard
 
         var interrupts = new ApicBus();
         var ioApic = new IoApic(interrupts);
-        Apic = new LocalApic(0, new ApicProcessor(machine), interrupts, _pic, clock, events);
-        _pic.Output = new InterruptLine(Apic, 0);
+        Apics = [.. machine.Processors.Select(processor => new LocalApic(
+            (uint)processor.Index,
+            new ApicProcessor(machine, processor),
+            interrupts,
+            _pic,
+            clock,
+            events,
+            ComponentIds.Of(processor.Index, ComponentId.LocalApic, ComponentId.VcpuLocalApic)))];
+        _pic.Output = new InterruptLine(Apics[0], 0);
         var lines = new IsaLines(_pic, ioApic);
         var hpet = new Hpet(clock, events, lines.OfHpet);
         lines.Hpet = hpet;
@@ -62,8 +69,9 @@ internal sealed class PcBoard
         var timer = new PmTimer(clock);
         var reset = new ResetControl(machine);
         var debug = new DebugPorts(machine);
-        _acpi = new AcpiTables(processors: 1, low);
-        FwCfgTable table = FwCfgTable.Empty.With(ProcessorsKey, (ushort)1).With(MaxProcessorsKey, (ushort)1).With(MemoryKey, memory);
+        _acpi = new AcpiTables(Apics.Length, low);
+        ushort processors = (ushort)Apics.Length;
+        FwCfgTable table = FwCfgTable.Empty.With(ProcessorsKey, processors).With(MaxProcessorsKey, processors).With(MemoryKey, memory);
         if (machine.Options.Image(MachineImage.KernelRole) is { } kernel)
         {
             table = table.With(KernelKey, kernel.Bytes.Span);
@@ -85,16 +93,16 @@ internal sealed class PcBoard
         _pic.Attach(bus);
         ioApic.Attach(bus);
         hpet.Attach(bus);
-        bus.AddMovable(Apic);
+        bus.AddMovable(Apics.Length == 1 ? Apics[0] : new ApicPage(() => Apics[machine.Current.Index]));
         Device[] tests = parts == PcParts.UnitTest ? MakeTestDevices(machine, lines) : [];
-        Devices = [_serial, pit, rtc, _pci, _pic, keyboard, debug, reset, firmware, timer, power, hpet, ioApic, Apic, .. tests];
+        Devices = [_serial, pit, rtc, _pci, _pic, keyboard, debug, reset, firmware, timer, power, hpet, ioApic, .. Apics, .. tests];
     }
 
     /// <summary>The devices, in the order in which digests cover them.</summary>
     public ImmutableArray<Device> Devices { get; }
 
-    /// <summary>The local APIC.</summary>
-    public LocalApic Apic { get; }
+    /// <summary>The local APICs, one for each processor.</summary>
+    public ImmutableArray<LocalApic> Apics { get; }
 
     /// <summary>Puts a machine's memory in its places: below 640 KiB, from 768 KiB to the devices, and from 4 GiB.</summary>
     public static void MapMemory(Machine machine)
@@ -115,7 +123,7 @@ internal sealed class PcBoard
     {
         machine.Memory.TryLoad(new Gpa(TablesAddress), _acpi.Place(TablesAddress));
         BiosData.Place(machine.Memory);
-        Apic.ConnectVirtualWire();
+        Apics[0].ConnectVirtualWire();
 
         // Nobody set up the vectors of the 8259A pair: its lines wait, masked, for a driver.
         machine.Bus.WritePort(0x21, 1, 0xFF);

@@ -6,19 +6,29 @@ using VmFuzz.Devices;
 
 namespace VmFuzz.Machines;
 
-/// <summary>Virtual time: one nanosecond an instruction, and what exits and idle periods add.</summary>
+/// <summary>
+/// Virtual time: one nanosecond an instruction, whichever VCPU retires it, and what exits and idle periods add. All VCPUs of a
+/// machine have the same time; one of them runs at a time.
+/// </summary>
 public sealed class VirtualClock : IClock, IStateful
 {
     private static readonly ImmutableArray<StateField> FieldTable = [new(0, "added", 8)];
 
     private Processor? _processor;
+    private ulong _others;
     private ulong _added;
 
     /// <summary>Events of devices in this time.</summary>
     public EventQueue Events { get; } = new();
 
     /// <inheritdoc/>
-    public ulong Now => (_processor?.Retired ?? 0) + _added;
+    public ulong Now => Retired + _added;
+
+    /// <summary>Instructions retired by all VCPUs.</summary>
+    public ulong Retired => (_processor?.Retired ?? 0) + _others;
+
+    /// <summary>Instructions retired by the VCPUs that do not run now.</summary>
+    public ulong RetiredByOthers => _others;
 
     /// <inheritdoc/>
     public ComponentId Component => ComponentId.Clock;
@@ -48,9 +58,13 @@ public sealed class VirtualClock : IClock, IStateful
     /// <inheritdoc/>
     public void WriteField(int index, ReadOnlySpan<byte> source) => _added = BinaryPrimitives.ReadUInt64LittleEndian(source);
 
-    internal void Attach(Processor processor)
+    /// <summary>Another VCPU runs from now on.</summary>
+    /// <param name="processor">Its processor.</param>
+    /// <param name="others">Instructions that the others have retired.</param>
+    internal void Follow(Processor processor, ulong others)
     {
         _processor = processor;
+        _others = others;
         Events.FirstMoved = processor.RecomputeLimit;
     }
 }

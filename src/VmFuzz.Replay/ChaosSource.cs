@@ -17,6 +17,9 @@ public sealed record ChaosOptions
     /// <summary>Typed bytes.</summary>
     public int TypedBytes { get; init; } = 100;
 
+    /// <summary>The first position; a guest that has no handlers yet does not survive an NMI. Unit: retired instructions.</summary>
+    public ulong From { get; init; }
+
     /// <summary>Positions are spread over this many retired instructions.</summary>
     public ulong Span { get; init; } = 2_000_000;
 }
@@ -51,7 +54,7 @@ public sealed class ChaosSource : IInputSource
         {
             for (int i = 0; i < count; i++)
             {
-                ulong at = Math.BigMul(_random(), options.Span, out _);
+                ulong at = options.From + Math.BigMul(_random(), options.Span, out _);
                 plan.Add(new Planned(at, plan.Count, new Input(kind, value(_random()))));
             }
         }

@@ -175,7 +175,7 @@ public abstract class EventBuilder : IMachineObserver
     public void OnFirstAccess(bool isPort, ulong address, bool write)
     {
         TraceEvent e = Begin(TraceEventKind.FirstAccess);
-        e.Rip = Machine.Processor.Rip;
+        e.Rip = Machine.Current.Rip;
         e.Space = isPort ? TraceSpace.Port : TraceSpace.Mmio;
         e.Address = address;
         e.IsWrite = write;
@@ -191,13 +191,24 @@ public abstract class EventBuilder : IMachineObserver
     }
 
     /// <inheritdoc/>
+    /// <remarks>Where each of the other VCPUs stands comes before the end.</remarks>
     public void OnEnd(in MachineStop stop)
     {
+        foreach (Processor other in Machine.Processors)
+        {
+            if (other != Machine.Current)
+            {
+                TraceEvent place = Begin(TraceEventKind.Sync, other.Index, other.Retired);
+                place.Digest = TakeDigest();
+                Emit(place);
+            }
+        }
+
         TraceEvent e = Begin(TraceEventKind.End);
         e.Digest = TakeDigest() + new StateTracker(Machine.InnerComponents).Digest;
         Machine.Processor.FlushWriteTlb();
         e.MemoryDigest = Machine.Memory.Digest();
-        e.InputsHash = Machine.Processor.Door.Hash;
+        e.InputsHash = Machine.InputsHash;
         e.Entries = Counts.Entries;
         e.Exits = Counts.Exits;
         e.InjectedEvents = Counts.Injected;
@@ -227,7 +238,7 @@ public abstract class EventBuilder : IMachineObserver
 
     // What the guest printed before an event stands before it.
     private TraceEvent Begin(TraceEventKind kind) =>
-        Begin(kind, Machine.Processor.Index, Machine.Processor.Retired);
+        Begin(kind, Machine.Current.Index, Machine.Current.Retired);
 
     private TraceEvent Begin(TraceEventKind kind, int vcpu, ulong retired)
     {
@@ -246,8 +257,8 @@ public abstract class EventBuilder : IMachineObserver
         }
 
         TraceEvent e = _consoleEvent.Clear(TraceEventKind.Console);
-        e.Vcpu = Machine.Processor.Index;
-        e.Retired = Machine.Processor.Retired;
+        e.Vcpu = Machine.Current.Index;
+        e.Retired = Machine.Current.Retired;
         e.Direction = TraceDirection.Output;
         e.SetBytes(_console.AsSpan(0, _consoleCount));
         _consoleCount = 0;

@@ -38,7 +38,8 @@ public sealed class ReplayInputSource : IInputSource
             _announced.MoveToBoundary();
         }
 
-        return _announced.Ended ? ulong.MaxValue : Math.Max(_announced.Event.Retired, retired);
+        // What comes first is another VCPU's: this one is asked again in its next turn.
+        return _announced.Ended || _announced.Event.Vcpu != vcpu ? ulong.MaxValue : Math.Max(_announced.Event.Retired, retired);
     }
 
     /// <inheritdoc/>
@@ -58,7 +59,7 @@ public sealed class ReplayInputSource : IInputSource
     }
 
     /// <inheritdoc/>
-    public ulong QuietUntil(int vcpu, ulong retired) => _next.Ended ? ulong.MaxValue : _next.Event.Retired;
+    public ulong QuietUntil(int vcpu, ulong retired) => _next.Ended ? ulong.MaxValue : _next.Event.Vcpu == vcpu ? _next.Event.Retired : retired;
 
     private sealed class InputCursor(TraceCursor cursor)
     {

@@ -19,7 +19,7 @@ public enum ReplayOutcome : byte
 /// <param name="Divergence">The first difference, if any.</param>
 /// <param name="Events">Events compared and found equal.</param>
 /// <param name="Counts">Counts of the replayed run.</param>
-/// <param name="Retired">Instructions retired.</param>
+/// <param name="Retired">Instructions retired by all VCPUs.</param>
 /// <param name="Stop">Why the run ended.</param>
 public sealed record ReplayResult(
     ReplayOutcome Outcome,
@@ -75,7 +75,7 @@ public sealed class Replayer : IDisposable
         ReplayOutcome outcome = divergence is not null ? ReplayOutcome.Diverged
             : _reader.Status.IsWhole ? ReplayOutcome.Identical
             : ReplayOutcome.IdenticalPrefix;
-        return new ReplayResult(outcome, divergence, _verifier.Compared, _verifier.Counts, Machine.Processor.Retired, stop);
+        return new ReplayResult(outcome, divergence, _verifier.Compared, _verifier.Counts, Machine.Retired, stop);
     }
 
     /// <inheritdoc/>

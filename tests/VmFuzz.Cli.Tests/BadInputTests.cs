@@ -32,6 +32,10 @@ public class BadInputTests : CommandFixture
     [InlineData("--chaos", "much", "'much' is not a seed")]
     [InlineData("--chaos-nmis", "5", "there is no chaos")]
     [InlineData("--frobnicate", "5", "--frobnicate")]
+    [InlineData("-smp", "0", "is not a number of processors")]
+    [InlineData("-smp", "cpus=9", "is not a number of processors")]
+    [InlineData("-smp", "2", "only -machine pc and unit-test")]
+    [InlineData("--schedule-seed", "5", "one processor has no turns to draw")]
     [InlineData("-bios", "x.rom", "a flat machine has no firmware")]
     public void Run_NonsenseOption_IsRefusedInOneLine(string option, string value, string text)
     {
@@ -39,6 +43,11 @@ public class BadInputTests : CommandFixture
         Ran ran = Run([.. (string[])["run", .. machine, "-kernel", HelloFile, option, value]]);
         Refuses(ran, text);
     }
+
+    [Fact]
+    public void Run_SeveralProcessorsUnderKvm_IsRefusedInOneLine() => Refuses(
+        Run("run", "-machine", "pc", "-accel", "kvm", "-smp", "2", "-bios", Make("x.rom", new byte[4096])),
+        "-smp 2", "use -accel bare");
 
     [Theory]
     [InlineData("not a kernel", "-machine", "microvm")]

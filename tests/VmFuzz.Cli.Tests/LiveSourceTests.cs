@@ -26,6 +26,20 @@ public class LiveSourceTests
     }
 
     [Fact]
+    public void NextDue_SeveralVcpus_IsDecidedOnceForEachCountOfEach()
+    {
+        var source = new LiveSource(null);
+        Assert.True(source.NextDue(0, 100) > 100);
+        source.Type((byte)'x');
+        Assert.Equal(50UL, source.NextDue(1, 50));
+
+        // The first VCPU was asked at this count before the byte came: a replay would not ask it again.
+        Assert.Equal(101UL, source.NextDue(0, 100));
+        Assert.False(source.TryTake(InputPoint.Boundary, new Position(0, 100, 0), out _));
+        Assert.True(source.TryTake(InputPoint.Boundary, new Position(1, 50, 0), out _));
+    }
+
+    [Fact]
     public void TryTake_SeveralBytes_ComeOneAByteTimeApart()
     {
         var source = new LiveSource(null);

@@ -50,18 +50,28 @@ internal static class Command
     /// <param name="run">The arguments of <c>vmfuzz run</c>.</param>
     /// <param name="limit">Most instructions.</param>
     /// <returns>The console's text.</returns>
-    public static string RecordsAndReplays(string[] run, ulong limit)
+    public static string RecordsAndReplays(string[] run, ulong limit) => RecordsAndReplays(run, limit, out _);
+
+    /// <inheritdoc cref="RecordsAndReplays(string[], ulong)"/>
+    /// <param name="run">The arguments of <c>vmfuzz run</c>.</param>
+    /// <param name="limit">Most instructions.</param>
+    /// <param name="report">What the recording reports.</param>
+    public static string RecordsAndReplays(string[] run, ulong limit, out JsonElement report)
     {
+        // A long run takes the fast build where there is one.
+        string? assembly = Environment.GetEnvironmentVariable("VMFUZZ_LONG") == "1" ? OfConfiguration("Release") : null;
         string folder = Directory.CreateTempSubdirectory("vmfuzz").FullName;
         try
         {
             string path = Path.Combine(folder, "boot.vmtrace");
             string most = limit.ToString(CultureInfo.InvariantCulture);
-            (int status, string output, string error) = Run(["record", .. run[1..], "--max-instructions", most, "-o", path]);
-            Assert.True(status == 0, $"status {status}\n{output}\n{error}");
-            JsonElement replay = Replays(path);
+            (int status, string output, string console) = Run(["record", .. run[1..], "--max-instructions", most, "--json", "-o", path], assembly);
+            Assert.True(status == 0, $"status {status}\n{output}\n{console}");
+            JsonElement replay = Replays(path, assembly);
             Assert.Equal("Identical", replay.GetProperty("outcome").GetString(), ignoreCase: true);
-            return output;
+            using JsonDocument document = JsonDocument.Parse(output);
+            report = document.RootElement.Clone();
+            return console;
         }
         finally
         {

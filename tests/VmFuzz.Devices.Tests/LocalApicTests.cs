@@ -47,6 +47,23 @@ public sealed class LocalApicTests
     }
 
     [Fact]
+    public void Init_OfAnApicInUse_LeavesOnlyItsNumber()
+    {
+        Enable();
+        Write(0x20, 0x0500_0000);
+        Write(0x80, 0x40);
+        Write(LvtError, 0x33);
+        Write(LvtTimer, 0x44);
+        Write(0x380, 1000);
+        Self(0x30);
+        Apic.Init();
+        Assert.Equal(0x0500_0000u, Read(0x20));
+        Assert.Equal((0u, 0xFFu, 0x1_0000u, 0x1_0000u, 0u), (Read(0x80), Read(Svr), Read(LvtError), Read(LvtTimer), Read(0x380)));
+        Assert.False(Apic.InterruptPending);
+        Assert.Equal(0u, Read(0x210));
+    }
+
+    [Fact]
     public void Lvt_WhileSoftwareDisabled_StaysMasked()
     {
         Write(LvtError, 0x33);

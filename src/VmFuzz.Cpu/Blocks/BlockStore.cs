@@ -90,6 +90,9 @@ internal sealed unsafe class BlockStore : IDisposable
     public bool Overlaps(int page, int offset, int bytes) =>
         page < _granules.Length && (_granules[page] & Granules(offset, bytes)) != 0;
 
+    /// <summary>Whether there are blocks of a page.</summary>
+    public bool Holds(int page) => page < _pages.Length && _pages[page] != 0;
+
     /// <summary>Forgets all blocks of a page.</summary>
     public void InvalidatePage(int page)
     {

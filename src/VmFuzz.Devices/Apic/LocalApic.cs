@@ -104,6 +104,14 @@ public sealed partial class LocalApic : Device, IMovableMmio, IInterruptControll
         _processor.InterruptChanged();
     }
 
+    /// <summary>INIT of its processor (SDM "Local APIC State After It Receives an INIT-Reset"): all but the number as after power-on.</summary>
+    public void Init()
+    {
+        uint id = _registers[ApicRegisters.Id];
+        Reset();
+        _registers[ApicRegisters.Id] = id;
+    }
+
     /// <inheritdoc/>
     /// <remarks>
     /// Bytes behind the first four of a register's sixteen read 0. A register that does not exist is an error

@@ -47,7 +47,7 @@ internal static class MonitorCommands
 
     private static string Position(Machine machine) => string.Create(
         CultureInfo.InvariantCulture,
-        $"instruction {machine.Processor.Retired}, {machine.Clock.Now} ns, console {machine.ConsoleLength} bytes\n");
+        $"instruction {machine.Retired}, {machine.Clock.Now} ns, console {machine.ConsoleLength} bytes\n");
 
     private static string Registers(Machine machine)
     {
