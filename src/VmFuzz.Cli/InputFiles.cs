@@ -1,4 +1,5 @@
 using VmFuzz.Machines;
+using VmFuzz.Replay;
 
 namespace VmFuzz.Cli;
 
@@ -22,6 +23,15 @@ internal static class InputFiles
     /// <summary>Reads an initial RAM disk.</summary>
     public static MachineImage Initrd(string path) =>
         new(MachineImage.InitrdRole, Path.GetFileName(path), Read(path, "the initial RAM disk", MachineOptions.MaxImage));
+
+    /// <summary>Reads a script for the console.</summary>
+    public static ConsoleScript Script(string path)
+    {
+        byte[] bytes = Read(path, "the script", ConsoleScript.MaxLength);
+        return ConsoleScript.TryParse(System.Text.Encoding.UTF8.GetString(bytes), out ConsoleScript script) is { } wrong
+            ? throw UserError.At(wrong, path, "correct the script")
+            : script;
+    }
 
     /// <summary>Complains when a file to be read is not there or a directory.</summary>
     public static void MustExist(string path, string what)

@@ -33,6 +33,7 @@ internal sealed class MachineOptionSet
     private readonly Option<string> _loadAddress = Text("--load-address", "ADDRESS", "Where a flat guest is loaded and starts. Default: 0x10000.");
     private readonly Option<string> _rtc = Text("--rtc", "base=TIME", "Time at which the real-time clock starts: base=2000-01-01T00:00:00 (default), base=utc or base=localtime.");
     private readonly Option<string> _serial = Text("--serial", "stdio|file:PATH|none", "Where the first serial port leads. 'stdio' written out also connects piped standard input. A file is replaced, as QEMU does.");
+    private readonly Option<string> _script = Text("--expect-script", "FILE", "Type on the console what the file says when the guest has printed what it says, a step a line: expect \"TEXT\", send \"TEXT\\r\", stop. Status 1 when it does not come to its end.");
     private readonly Option<string> _untilSerial = Text("--until-serial", "TEXT", "Stop when the guest has printed this; status 1 when it never does.");
     private readonly Option<string> _maxInstructions = Text("--max-instructions", "N", "Stop after so many retired instructions.");
     private readonly Option<string> _exitCost = Text("--exit-cost", "NS", "Virtual nanoseconds that a VM exit costs. Default: 1000.");
@@ -55,7 +56,7 @@ internal sealed class MachineOptionSet
     {
         foreach (Option option in (Option[])[
             _machine, _accel, _cpu, _memory, _bios, _kernel, _initrd, _append, _boot, _flatMode, _loadAddress, _rtc, _serial,
-            _untilSerial, _maxInstructions, _exitCost, _log, _logFile, _dumpState, _check, _exitWithGuest,
+            _script, _untilSerial, _maxInstructions, _exitCost, _log, _logFile, _dumpState, _check, _exitWithGuest,
             _chaos, _chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosSpan, _json])
         {
             command.Options.Add(option);
@@ -98,12 +99,14 @@ internal sealed class MachineOptionSet
         }
 
         (SerialTarget serial, string serialPath) = SerialOf(parsed.GetValue(_serial));
+        string? script = parsed.GetValue(_script);
         var arguments = new RunArguments
         {
             Options = options,
-            InputPaths = [.. ((string?[])[bios, kernel, initrd]).OfType<string>()],
+            InputPaths = [.. ((string?[])[bios, kernel, initrd, script]).OfType<string>()],
             Serial = serial,
             SerialPath = serialPath,
+            Script = script is null ? null : InputFiles.Script(script),
             SerialExplicit = parsed.GetValue(_serial) is not null,
             Log = LogOf(parsed.GetValue(_log)),
             LogPath = parsed.GetValue(_logFile) ?? "",
@@ -324,7 +327,7 @@ internal sealed class MachineOptionSet
 
     private static (SerialTarget Target, string Path) SerialOf(string? text) => text switch
     {
-        null or "stdio" => (SerialTarget.Stdio, ""),
+        null or "stdio" or "mon:stdio" => (SerialTarget.Stdio, ""),
         "none" => (SerialTarget.None, ""),
         _ when text.StartsWith("file:", StringComparison.Ordinal) => (SerialTarget.File, text[5..]),
         _ => throw UserError.At($"a serial port cannot lead to '{text}'", "-serial", "use stdio, file:PATH or none"),

@@ -36,6 +36,9 @@ internal sealed record RunArguments
 
     public string SerialPath { get; init; } = "";
 
+    /// <summary>What to wait for on the console and what to type then; null for nothing.</summary>
+    public ConsoleScript? Script { get; init; }
+
     /// <summary>Whether <c>-serial stdio</c> was written out, which connects standard input too.</summary>
     public bool SerialExplicit { get; init; }
 

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using VmFuzz.Arch;
 using VmFuzz.Cli.Gdb;
+using VmFuzz.Cli.Terminal;
 using VmFuzz.Machines;
 using VmFuzz.Replay;
 using VmFuzz.Trace;
@@ -20,7 +21,9 @@ internal static class RunCommand
             CheckOutput(arguments, output, force);
         }
 
-        var live = new LiveSource(ChaosOf(arguments));
+        ChaosSource? chaos = ChaosOf(arguments);
+        ScriptSource? script = arguments.Script is null ? null : new ScriptSource(arguments.Script, chaos);
+        var live = new LiveSource(script ?? (IInputSource?)chaos);
         using Machine machine = Machine.Create(arguments.Options, live);
         using TraceWriter? writer = output is null
             ? null
@@ -29,9 +32,8 @@ internal static class RunCommand
         using TextWriter? logFile = arguments.LogPath.Length == 0
             ? null
             : new StreamWriter(InputFiles.Create(arguments.LogPath, "--log-file"));
-        machine.ConsoleOutput = screen.Write;
+        machine.ConsoleOutput = ConsoleOf(machine, screen, script);
         live.Polled = screen.Flush;
-        live.MayWait = () => NothingScheduled(machine);
 
         var end = new TraceEvent();
         Func<RunCounts> counts = Observe(machine, arguments, writer, logFile ?? host.Err, end, out Recorder? recorder);
@@ -43,10 +45,11 @@ internal static class RunCommand
         }
 
         using GdbSession? gdb = GdbSession.Open(host, arguments.Gdb, machine, writable: writer is null, live);
-        using SignalTrap? trap = host.OwnsProcess ? new SignalTrap(live) : null;
-        ConnectInput(host, arguments, live);
+        using Keyboard? keyboard = Keyboard.Open(host, arguments, live);
+        using SignalTrap? trap = host.OwnsProcess ? new SignalTrap(live, keyboard) : null;
+        live.Patience = () => Patience(machine, keyboard is { IsTerminal: true });
         var watch = Stopwatch.StartNew();
-        if (host.ErrorIsTerminal)
+        if (host.ErrorIsTerminal && keyboard is not { IsTerminal: true })
         {
             screen.StartProgress(() => ProgressLine(machine, writer, watch.Elapsed.TotalSeconds));
         }
@@ -61,6 +64,7 @@ internal static class RunCommand
         {
             screen.StopProgress();
             screen.EndLine();
+            keyboard?.Restore();
         }
 
         double seconds = watch.Elapsed.TotalSeconds;
@@ -81,7 +85,10 @@ internal static class RunCommand
             MemoryDigest = end.MemoryDigest,
             State = arguments.DumpState ? StateDump.Of(machine) : null,
             Invariants = invariants,
-            Status = broken ? ExitStatus.EngineBug : invariants is { Broken: true } ? ExitStatus.Finding : StatusOf(stop, arguments),
+            Waits = script?.Current,
+            Status = broken ? ExitStatus.EngineBug
+                : invariants is { Broken: true } ? ExitStatus.Finding
+                : StatusOf(stop, arguments, script),
         };
         report.Write(host, arguments.Json);
         if (broken)
@@ -93,11 +100,12 @@ internal static class RunCommand
     }
 
     /// <summary>The status of a run by why it ended.</summary>
-    internal static int StatusOf(in MachineStop stop, RunArguments arguments) => stop.Kind switch
+    private static int StatusOf(in MachineStop stop, RunArguments arguments, ScriptSource? script) => stop.Kind switch
     {
-        MachineStopKind.SerialMatch => ExitStatus.Fine,
         MachineStopKind.Unimplemented => ExitStatus.EngineBug,
         MachineStopKind.HypervisorError => ExitStatus.Finding,
+        _ when script?.Current is not null => ExitStatus.Finding,
+        MachineStopKind.SerialMatch => ExitStatus.Fine,
         MachineStopKind.DebugExit when arguments.ExitWithGuest => stop.GuestStatus,
         _ => arguments.Options.UntilSerial.Length == 0 ? ExitStatus.Fine : ExitStatus.Finding,
     };
@@ -187,41 +195,34 @@ internal static class RunCommand
         return () => counter.Counts;
     }
 
-    // Waiting for a key makes sense when the guest would take an interrupt and no timer will bring one.
-    private static bool NothingScheduled(Machine machine)
+    // What the guest prints is shown, and read by the script.
+    private static Action<byte> ConsoleOf(Machine machine, Screen screen, ScriptSource? script) => script is null
+        ? screen.Write
+        : value =>
+        {
+            screen.Write(value);
+            if (script.Shown(value, machine.Processor.Retired))
+            {
+                machine.Processor.RecomputeLimit();
+            }
+        };
+
+    // How long waiting for a key makes sense: for ever when the guest would take an interrupt and no timer will bring one;
+    // before a person's eyes also until the next timer, so that a guest that waits neither hurries through time nor keeps the
+    // host busy. Unit: milliseconds.
+    private static int Patience(Machine machine, bool watched)
     {
         ulong flags = machine.Kvm is { } kvm ? kvm.Vmx.Current[VmcsField.GuestRflags] : machine.Processor.RFlagsValue;
-        return machine.Clock.Events.NextDeadline == ulong.MaxValue && (flags & RFlags.If) != 0;
-    }
-
-    // Standard input is the guest's keyboard when it is a terminal, or when the user wrote -serial stdio.
-    private static void ConnectInput(Host host, RunArguments arguments, LiveSource live)
-    {
-        if (arguments.Serial != SerialTarget.Stdio || host.OpenInput is null || !(host.InputIsTerminal || arguments.SerialExplicit))
+        if ((flags & RFlags.If) == 0)
         {
-            return;
+            return 0;
         }
 
-        live.Attach(true);
-        var reader = new Thread(() =>
-        {
-            try
-            {
-                using Stream input = host.OpenInput();
-                for (int value = input.ReadByte(); value >= 0; value = input.ReadByte())
-                {
-                    live.Type((byte)value);
-                }
-            }
-            catch (IOException)
-            {
-                // A terminal that goes away is the end of what is typed.
-            }
-
-            live.Attach(false);
-        })
-        { IsBackground = true, Name = "console input" };
-        reader.Start();
+        ulong deadline = machine.Clock.Events.NextDeadline;
+        ulong now = machine.Clock.Now;
+        return deadline == ulong.MaxValue ? Timeout.Infinite
+            : watched && deadline > now ? (int)Math.Min((deadline - now) / 1_000_000, int.MaxValue)
+            : 0;
     }
 
     private static string ProgressLine(Machine machine, TraceWriter? writer, double seconds)
@@ -233,13 +234,13 @@ internal static class RunCommand
             : string.Create(CultureInfo.InvariantCulture, $"{line}, {Quantities.Grouped(writer.Count)} events, {Quantities.Grouped((ulong)writer.Length)} bytes");
     }
 
-    /// <summary>The first Ctrl-C or SIGTERM ends the run through the door; the second kills.</summary>
+    /// <summary>The first Ctrl-C or SIGTERM ends the run through the door; the second kills, with the terminal put back.</summary>
     private sealed class SignalTrap : IDisposable
     {
         private readonly PosixSignalRegistration _interrupt;
         private readonly PosixSignalRegistration _terminate;
 
-        public SignalTrap(LiveSource live)
+        public SignalTrap(LiveSource live, Keyboard? keyboard)
         {
             _interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Handle);
             _terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Handle);
@@ -248,6 +249,10 @@ internal static class RunCommand
             {
                 context.Cancel = !live.StopRequested;
                 live.RequestStop();
+                if (!context.Cancel)
+                {
+                    keyboard?.Restore();
+                }
             }
         }
 

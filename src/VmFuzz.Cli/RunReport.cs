@@ -35,6 +35,9 @@ internal sealed record RunReport
 
     public InvariantCheck? Invariants { get; init; }
 
+    /// <summary>The step that the script did not finish; null when it did, or when there is none.</summary>
+    public ConsoleStep? Waits { get; init; }
+
     public required int Status { get; init; }
 
     public void Write(Host host, bool json)
@@ -59,6 +62,11 @@ internal sealed record RunReport
         else if (Stop.Kind == MachineStopKind.Unimplemented)
         {
             writer.WriteLine("  this engine does not have it yet; please report it with the guest");
+        }
+
+        if (Waits is not null)
+        {
+            writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  the script came to line {Waits.Line}: {(Waits.Kind == ConsoleStepKind.Expect ? "its text did not appear" : "it was not done")}"));
         }
 
         writer.WriteLine($"  {Quantities.Grouped(Retired)} instructions in {Quantities.Seconds(Seconds)} s ({Quantities.Mips(Retired, Seconds)} MIPS)");
@@ -97,6 +105,11 @@ internal sealed record RunReport
         json.WriteNumber("consoleBytes", ConsoleLength);
         json.WriteNumber("seconds", Math.Round(Seconds, 6));
         JsonReport.Counts(json, Counts);
+        if (Waits is not null)
+        {
+            json.WriteNumber("scriptLine", Waits.Line);
+        }
+
         if (TracePath is not null)
         {
             json.WriteStartObject("trace");

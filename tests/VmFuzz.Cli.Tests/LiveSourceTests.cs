@@ -68,14 +68,14 @@ public class LiveSourceTests
     [Fact]
     public void TryTake_BlockedWithoutConsole_ReturnsAtOnce()
     {
-        var source = new LiveSource(null) { MayWait = static () => true };
+        var source = new LiveSource(null) { Patience = static () => Timeout.Infinite };
         Assert.False(source.TryTake(InputPoint.Blocked, new Position(0, 0, 0), out _));
     }
 
     [Fact]
     public async Task TryTake_BlockedWithConsole_WaitsForAByteOrTheEnd()
     {
-        var source = new LiveSource(null) { MayWait = static () => true };
+        var source = new LiveSource(null) { Patience = static () => Timeout.Infinite };
         source.Attach(true);
         Task<bool> byByte = Task.Run(() => source.TryTake(InputPoint.Blocked, new Position(0, 0, 0), out Input input) && input.Value == 'y', TestContext.Current.CancellationToken);
         source.Type((byte)'y');
