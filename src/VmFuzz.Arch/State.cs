@@ -19,6 +19,8 @@ public enum ComponentId : ushort
     KvmVcpu = 0x1003,
     /// <summary>The modelled host processor around root mode.</summary>
     HostCpu = 0x1004,
+    /// <summary>Where in a pass the run path stands; in snapshots only.</summary>
+    KvmPass = 0x1005,
     /// <summary>Inputs consumed so far, as a running hash.</summary>
     Door = 1,
     /// <summary>Clock and event queue.</summary>

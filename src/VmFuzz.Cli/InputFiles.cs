@@ -1,5 +1,6 @@
 using VmFuzz.Machines;
 using VmFuzz.Replay;
+using VmFuzz.Trace;
 
 namespace VmFuzz.Cli;
 
@@ -31,6 +32,15 @@ internal static class InputFiles
         return ConsoleScript.TryParse(System.Text.Encoding.UTF8.GetString(bytes), out ConsoleScript script) is { } wrong
             ? throw UserError.At(wrong, path, "correct the script")
             : script;
+    }
+
+    /// <summary>Reads a snapshot: the options of the machine that goes on from it.</summary>
+    public static MachineOptions Snapshot(string path)
+    {
+        using TraceReader reader = ReplayCommand.Open(path);
+        return Replay.Snapshots.Snapshot.TryOptions(reader, out MachineOptions options) is { } wrong
+            ? throw UserError.At(wrong, path, "name a file that 'vmfuzz snapshot' made with this version")
+            : options;
     }
 
     /// <summary>Complains when a file to be read is not there or a directory.</summary>

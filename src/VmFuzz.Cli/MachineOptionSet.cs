@@ -34,6 +34,7 @@ internal sealed class MachineOptionSet
     private readonly Option<string> _rtc = Text("--rtc", "base=TIME", "Time at which the real-time clock starts: base=2000-01-01T00:00:00 (default), base=utc or base=localtime.");
     private readonly Option<string> _serial = Text("--serial", "stdio|file:PATH|none", "Where the first serial port leads. 'stdio' written out also connects piped standard input. A file is replaced, as QEMU does.");
     private readonly Option<string> _script = Text("--expect-script", "FILE", "Type on the console what the file says when the guest has printed what it says, a step a line: expect \"TEXT\", send \"TEXT\\r\", stop. Status 1 when it does not come to its end.");
+    private readonly Option<string> _from = Text("--from", "FILE", "Go on from a snapshot (vmfuzz snapshot). The machine and its images are the snapshot's.");
     private readonly Option<string> _untilSerial = Text("--until-serial", "TEXT", "Stop when the guest has printed this; status 1 when it never does.");
     private readonly Option<string> _maxInstructions = Text("--max-instructions", "N", "Stop after so many retired instructions.");
     private readonly Option<string> _exitCost = Text("--exit-cost", "NS", "Virtual nanoseconds that a VM exit costs. Default: 1000.");
@@ -52,12 +53,17 @@ internal sealed class MachineOptionSet
 
     private readonly GdbOptionSet _gdb;
 
+    private readonly ImmutableArray<Option> _all;
+
     public MachineOptionSet(Command command)
     {
-        foreach (Option option in (Option[])[
+        _all =
+        [
             _machine, _accel, _cpu, _memory, _bios, _kernel, _initrd, _append, _boot, _flatMode, _loadAddress, _rtc, _serial,
-            _script, _untilSerial, _maxInstructions, _exitCost, _log, _logFile, _dumpState, _check, _exitWithGuest,
-            _chaos, _chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosSpan, _json])
+            _script, _from, _untilSerial, _maxInstructions, _exitCost, _log, _logFile, _dumpState, _check, _exitWithGuest,
+            _chaos, _chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosSpan, _json,
+        ];
+        foreach (Option option in _all)
         {
             command.Options.Add(option);
         }
@@ -65,28 +71,19 @@ internal sealed class MachineOptionSet
         _gdb = new GdbOptionSet(command);
     }
 
+    /// <summary>Name of the first of these options that was given; null for none.</summary>
+    public string? FirstGiven(ParseResult parsed) =>
+        _all.FirstOrDefault(option => parsed.GetResult(option) is { Implicit: false })?.Name;
+
     /// <summary>Checks everything and reads the images.</summary>
     public RunArguments Read(ParseResult parsed)
     {
-        string? bios = parsed.GetValue(_bios);
-        string? kernel = parsed.GetValue(_kernel);
-        string? initrd = parsed.GetValue(_initrd);
-        MachineImage? kernelImage = kernel is null ? null : InputFiles.Kernel(kernel);
-        (MachineKind kind, string? accelOfMachine) = MachineOf(parsed.GetValue(_machine), bios, kernelImage);
-        var options = new MachineOptions
+        string? from = parsed.GetValue(_from);
+        MachineOptions options = from is null ? New(parsed) : Resumed(parsed, from);
+        options = options with
         {
-            Kind = kind,
-            Accelerator = AcceleratorOf(parsed.GetValue(_accel) ?? accelOfMachine),
-            Cpu = CpuOf(parsed.GetValue(_cpu)),
-            Memory = MemoryOf(parsed.GetValue(_memory), kind),
-            RtcBase = RtcOf(parsed.GetValue(_rtc)),
-            FlatMode = FlatModeOf(parsed.GetValue(_flatMode)),
-            LoadAddress = Number(parsed, _loadAddress, 0x10000, ulong.MaxValue >> 1),
-            Boot = BootOf(parsed.GetValue(_boot)),
-            CommandLine = parsed.GetValue(_append) ?? "",
             UntilSerial = parsed.GetValue(_untilSerial) ?? "",
             MaxInstructions = Number(parsed, _maxInstructions, 0, ulong.MaxValue >> 2),
-            ExitCost = Number(parsed, _exitCost, 1000, 1_000_000_000),
         };
         if (parsed.GetValue(_maxInstructions) is not null && options.MaxInstructions == 0)
         {
@@ -103,7 +100,7 @@ internal sealed class MachineOptionSet
         var arguments = new RunArguments
         {
             Options = options,
-            InputPaths = [.. ((string?[])[bios, kernel, initrd, script]).OfType<string>()],
+            InputPaths = [.. ((Option<string>[])[_bios, _kernel, _initrd, _script, _from]).Select(parsed.GetValue).OfType<string>()],
             Serial = serial,
             SerialPath = serialPath,
             Script = script is null ? null : InputFiles.Script(script),
@@ -125,16 +122,49 @@ internal sealed class MachineOptionSet
             Gdb = _gdb.Read(parsed),
             Json = parsed.GetValue(_json),
         };
-        CheckCombinations(parsed, arguments, bios, kernel);
-        return arguments with { Options = WithImages(options, bios, kernelImage, initrd) };
+        CheckCombinations(parsed, arguments);
+        return options.Validate() is { } wrong ? throw new UserError(wrong) : arguments;
+    }
+
+    // A machine from its options.
+    private MachineOptions New(ParseResult parsed)
+    {
+        string? bios = parsed.GetValue(_bios);
+        string? kernel = parsed.GetValue(_kernel);
+        MachineImage? kernelImage = kernel is null ? null : InputFiles.Kernel(kernel);
+        (MachineKind kind, string? accelOfMachine) = MachineOf(parsed.GetValue(_machine), bios, kernelImage);
+        var options = new MachineOptions
+        {
+            Kind = kind,
+            Accelerator = AcceleratorOf(parsed.GetValue(_accel) ?? accelOfMachine),
+            Cpu = CpuOf(parsed.GetValue(_cpu)),
+            Memory = MemoryOf(parsed.GetValue(_memory), kind),
+            RtcBase = RtcOf(parsed.GetValue(_rtc)),
+            FlatMode = FlatModeOf(parsed.GetValue(_flatMode)),
+            LoadAddress = Number(parsed, _loadAddress, 0x10000, ulong.MaxValue >> 1),
+            Boot = BootOf(parsed.GetValue(_boot)),
+            CommandLine = parsed.GetValue(_append) ?? "",
+            ExitCost = Number(parsed, _exitCost, 1000, 1_000_000_000),
+        };
+        CheckMachine(parsed, kind, bios, kernel);
+        return WithImages(options, bios, kernelImage, parsed.GetValue(_initrd));
+    }
+
+    // The machine of a snapshot, which has all of that already.
+    private MachineOptions Resumed(ParseResult parsed, string from)
+    {
+        Option<string>[] ofMachine = [_machine, _accel, _cpu, _memory, _bios, _kernel, _initrd, _append, _boot, _flatMode, _loadAddress, _rtc, _exitCost];
+        return ofMachine.FirstOrDefault(o => parsed.GetValue(o) is not null) is { } option
+            ? throw UserError.At($"{option.Name} is for a new machine", $"--from {from}", "leave it out: the machine is the snapshot's")
+            : InputFiles.Snapshot(from);
     }
 
     private static Option<string> Text(string name, string value, string description) =>
         new(name) { HelpName = value, Description = description };
 
-    private void CheckCombinations(ParseResult parsed, RunArguments arguments, string? bios, string? kernel)
+    private void CheckMachine(ParseResult parsed, MachineKind kind, string? bios, string? kernel)
     {
-        bool flat = arguments.Options.Kind == MachineKind.Flat;
+        bool flat = kind == MachineKind.Flat;
         if (flat && bios is not null)
         {
             throw UserError.At("a flat machine has no firmware", $"-bios {bios}", "use -machine pc, or -kernel with raw code");
@@ -145,14 +175,14 @@ internal sealed class MachineOptionSet
             throw UserError.At("a machine starts firmware or a kernel, not both", $"-kernel {kernel}", "leave out -bios or -kernel");
         }
 
-        if (arguments.Options.Kind is MachineKind.Microvm or MachineKind.UnitTest && bios is not null)
+        if (kind is MachineKind.Microvm or MachineKind.UnitTest && bios is not null)
         {
-            throw UserError.At($"a {NameOf(arguments.Options.Kind)} machine has no firmware", $"-bios {bios}", "use -machine pc, or -kernel FILE");
+            throw UserError.At($"a {NameOf(kind)} machine has no firmware", $"-bios {bios}", "use -machine pc, or -kernel FILE");
         }
 
         if ((flat || kernel is null) && ((Option<string>[])[_initrd, _append, _boot]).FirstOrDefault(o => parsed.GetValue(o) is not null) is { } ofKernel)
         {
-            throw UserError.At($"{ofKernel.Name} goes with a kernel", $"-machine {NameOf(arguments.Options.Kind)}", "use -machine microvm or pc and -kernel with a kernel, or leave it out");
+            throw UserError.At($"{ofKernel.Name} goes with a kernel", $"-machine {NameOf(kind)}", "use -machine microvm or pc and -kernel with a kernel, or leave it out");
         }
 
         if (flat && kernel is null)
@@ -162,16 +192,19 @@ internal sealed class MachineOptionSet
 
         if (!flat && bios is null && kernel is null)
         {
-            throw arguments.Options.Kind == MachineKind.Pc
+            throw kind == MachineKind.Pc
                 ? UserError.At("there is nothing to run", "-machine pc", "give firmware with -bios FILE, or a kernel with -kernel FILE")
-                : UserError.At("there is nothing to run", $"-machine {NameOf(arguments.Options.Kind)}", "give a kernel with -kernel FILE");
+                : UserError.At("there is nothing to run", $"-machine {NameOf(kind)}", "give a kernel with -kernel FILE");
         }
 
         if (!flat && (parsed.GetValue(_flatMode) ?? parsed.GetValue(_loadAddress)) is not null)
         {
-            throw UserError.At("--flat-mode and --load-address are for flat machines", $"-machine {NameOf(arguments.Options.Kind)}", "leave them out");
+            throw UserError.At("--flat-mode and --load-address are for flat machines", $"-machine {NameOf(kind)}", "leave them out");
         }
+    }
 
+    private void CheckCombinations(ParseResult parsed, RunArguments arguments)
+    {
         if (arguments.LogPath.Length != 0 && arguments.Log == LogKinds.None)
         {
             throw UserError.At("there is nothing to log", "--log-file", "say what with --log");
@@ -214,8 +247,7 @@ internal sealed class MachineOptionSet
             images.Add(InputFiles.Initrd(initrd));
         }
 
-        options = options with { Images = images.ToImmutable() };
-        return options.Validate() is { } wrong ? throw new UserError(wrong) : options;
+        return options with { Images = images.ToImmutable() };
     }
 
     private static (MachineKind Kind, string? Accel) MachineOf(string? text, string? bios, MachineImage? kernel)

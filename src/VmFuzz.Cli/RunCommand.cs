@@ -6,6 +6,7 @@ using VmFuzz.Cli.Gdb;
 using VmFuzz.Cli.Terminal;
 using VmFuzz.Machines;
 using VmFuzz.Replay;
+using VmFuzz.Replay.Snapshots;
 using VmFuzz.Trace;
 
 namespace VmFuzz.Cli;
@@ -24,7 +25,7 @@ internal static class RunCommand
         ChaosSource? chaos = ChaosOf(arguments);
         ScriptSource? script = arguments.Script is null ? null : new ScriptSource(arguments.Script, chaos);
         var live = new LiveSource(script ?? (IInputSource?)chaos);
-        using Machine machine = Machine.Create(arguments.Options, live);
+        using Machine machine = Machine.Create(arguments.Options, live, Snapshot.Variants(arguments.Options));
         using TraceWriter? writer = output is null
             ? null
             : TraceWriter.Create(output, TraceHeaders.Of(arguments.Options, SourceName(arguments)), force);
@@ -32,6 +33,7 @@ internal static class RunCommand
         using TextWriter? logFile = arguments.LogPath.Length == 0
             ? null
             : new StreamWriter(InputFiles.Create(arguments.LogPath, "--log-file"));
+        arguments.Snapshot?.Pause(machine);
         machine.ConsoleOutput = ConsoleOf(machine, screen, script);
         live.Polled = screen.Flush;
 
@@ -71,7 +73,7 @@ internal static class RunCommand
         bool broken = recorder?.DigestBroken ?? false;
         var report = new RunReport
         {
-            Command = output is null ? "run" : "record",
+            Command = arguments.Snapshot is not null ? "snapshot" : output is null ? "run" : "record",
             Stop = stop,
             Counts = counts(),
             Retired = machine.Processor.Retired,
@@ -86,6 +88,7 @@ internal static class RunCommand
             State = arguments.DumpState ? StateDump.Of(machine) : null,
             Invariants = invariants,
             Waits = script?.Current,
+            Snapshot = arguments.Snapshot is null ? null : SnapshotCommand.Save(machine, arguments.Snapshot),
             Status = broken ? ExitStatus.EngineBug
                 : invariants is { Broken: true } ? ExitStatus.Finding
                 : StatusOf(stop, arguments, script),
@@ -104,6 +107,7 @@ internal static class RunCommand
     {
         MachineStopKind.Unimplemented => ExitStatus.EngineBug,
         MachineStopKind.HypervisorError => ExitStatus.Finding,
+        _ when arguments.Snapshot is not null => stop.Kind == MachineStopKind.Paused ? ExitStatus.Fine : ExitStatus.Finding,
         _ when script?.Current is not null => ExitStatus.Finding,
         MachineStopKind.SerialMatch => ExitStatus.Fine,
         MachineStopKind.DebugExit when arguments.ExitWithGuest => stop.GuestStatus,

@@ -35,6 +35,9 @@ internal sealed record RunReport
 
     public InvariantCheck? Invariants { get; init; }
 
+    /// <summary>The snapshot that was made or asked for; null when the run was for none.</summary>
+    public SnapshotResult? Snapshot { get; init; }
+
     /// <summary>The step that the script did not finish; null when it did, or when there is none.</summary>
     public ConsoleStep? Waits { get; init; }
 
@@ -64,7 +67,7 @@ internal sealed record RunReport
             writer.WriteLine("  this engine does not have it yet; please report it with the guest");
         }
 
-        if (Waits is not null)
+        if (Waits is not null && Snapshot is null)
         {
             writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  the script came to line {Waits.Line}: {(Waits.Kind == ConsoleStepKind.Expect ? "its text did not appear" : "it was not done")}"));
         }
@@ -75,6 +78,11 @@ internal sealed record RunReport
         {
             writer.WriteLine($"  {TracePath}: {Quantities.Grouped(TraceEvents)} events, {Quantities.Grouped((ulong)TraceBytes)} bytes");
             writer.WriteLine($"  digest {Quantities.Digest(Digest)}, memory {Quantities.Digest(MemoryDigest)}");
+        }
+
+        if (Snapshot is not null)
+        {
+            writer.WriteLine(Snapshot.Text());
         }
 
         if (Invariants is not null)
@@ -121,6 +129,7 @@ internal sealed record RunReport
             json.WriteString("memoryDigest", Quantities.Digest(MemoryDigest));
         }
 
+        Snapshot?.Write(json);
         Invariants?.Write(json);
         if (State is not null)
         {

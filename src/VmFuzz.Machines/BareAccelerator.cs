@@ -18,6 +18,8 @@ internal sealed class BareAccelerator : IAccelerator
 
     public IStateful[] InnerComponents => [];
 
+    public IStateful[] PausedComponents => [];
+
     public void Restored()
     {
     }

@@ -85,6 +85,21 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
     /// <summary>What only snapshots and the digest at the end cover: the hypervisor's own state and the modelled host.</summary>
     public IReadOnlyList<IStateful> InnerComponents => _inner;
 
+    /// <summary>
+    /// Everything that a machine paused in the middle of its run is made of, memory apart, in the order in which it is
+    /// restored: <see cref="Components"/>, <see cref="InnerComponents"/>, and where in its loop the hypervisor stands.
+    /// </summary>
+    public IEnumerable<IStateful> WholeState => _components.Concat(_inner).Concat(Root.PausedComponents);
+
+    /// <summary>
+    /// Retired instructions at which the run pauses: it stops at the first instruction boundary of the guest at or behind this
+    /// count, and a machine with the same <see cref="WholeState"/> and memory goes on from there. None unless set.
+    /// </summary>
+    public ulong PauseAt { get; set; } = ulong.MaxValue;
+
+    /// <summary>A text on the console behind which the run pauses; null for none.</summary>
+    public ConsoleMatch? PauseAfter { get; set; }
+
     /// <summary>Brings derived state up to date after fields of components were set from outside.</summary>
     public void StateRestored()
     {
@@ -192,11 +207,15 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Root.Observe(observer);
     }
 
-    /// <summary>Runs until the machine stops. To run again, <see cref="Reset"/> it first.</summary>
+    /// <summary>Runs until the machine stops. To run again, <see cref="Reset"/> it first. A run that pauses has not ended.</summary>
     public MachineStop Run()
     {
         Root.Run();
-        Observer?.OnEnd(_stop);
+        if (_stop.Kind != MachineStopKind.Paused)
+        {
+            Observer?.OnEnd(_stop);
+        }
+
         return _stop;
     }
 
@@ -249,6 +268,12 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             return false;
         }
 
+        if (retired >= PauseAt || PauseAfter is { Matched: true })
+        {
+            RequestStop(new MachineStop(MachineStopKind.Paused, $"the machine was paused after {retired} instructions"));
+            return false;
+        }
+
         if (_match.Matched && !UnderHypervisor)
         {
             Sync();
@@ -279,7 +304,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             }
         }
 
-        ulong limit = Math.Min(_nextSync, due);
+        ulong limit = Math.Min(Math.Min(_nextSync, due), PauseAt);
         ulong deadline = Clock.Events.NextDeadline;
         if (deadline != ulong.MaxValue)
         {
@@ -355,7 +380,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         ConsoleHash = StateHash.Step(ConsoleHash, value);
         ConsoleOutput?.Invoke(value);
         Observer?.OnConsole(value);
-        if (_match.Add(value))
+        if (_match.Add(value) | (PauseAfter?.Add(value) ?? false))
         {
             Processor.RecomputeLimit();
         }

@@ -14,7 +14,7 @@ internal sealed class MachineSnapshot
     {
         _processor = new ProcessorSnapshot(machine.Processor);
         var copies = new List<IStateCopy>();
-        foreach (IStateful component in machine.Components.Concat(machine.InnerComponents))
+        foreach (IStateful component in machine.WholeState)
         {
             if (component is not ProcessorState)
             {

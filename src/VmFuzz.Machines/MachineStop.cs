@@ -29,6 +29,8 @@ public enum MachineStopKind : byte
     EventStorm,
     /// <summary>The guest powered the machine off.</summary>
     PowerOff,
+    /// <summary>The run was paused where <see cref="Machine.PauseAt"/> or <see cref="Machine.PauseAfter"/> say.</summary>
+    Paused,
 }
 
 /// <summary>Why a run ended, with a line for people.</summary>

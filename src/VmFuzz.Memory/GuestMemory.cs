@@ -148,6 +148,9 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
     /// <summary>The host address of a backing page's bytes.</summary>
     public byte* Host(int pageIndex) => _hosts[Checked(pageIndex)];
 
+    /// <summary>The bytes of a backing page as they are now.</summary>
+    public ReadOnlySpan<byte> Contents(int pageIndex) => new(_hosts[Checked(pageIndex)], Gpa.PageSize);
+
     /// <summary>The guest-physical address at which a backing page was added first.</summary>
     public Gpa HomeOf(int pageIndex) => new(_homes[pageIndex]);
 

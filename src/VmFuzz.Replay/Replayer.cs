@@ -1,4 +1,5 @@
 using VmFuzz.Machines;
+using VmFuzz.Replay.Snapshots;
 using VmFuzz.Trace;
 
 namespace VmFuzz.Replay;
@@ -8,7 +9,7 @@ public enum ReplayOutcome : byte
 {
     /// <summary>Every event was the recorded one, to the end.</summary>
     Identical,
-    /// <summary>Every event of a truncated trace was the recorded one.</summary>
+    /// <summary>Every event of a truncated trace was the recorded one, or every one before a pause.</summary>
     IdenticalPrefix,
     /// <summary>Something differed.</summary>
     Diverged,
@@ -47,7 +48,7 @@ public sealed class Replayer : IDisposable
     {
         _reader = reader;
         _inputs = new ReplayInputSource(reader);
-        Machine = Machine.Create(options, _inputs, variants);
+        Machine = Machine.Create(options, _inputs, Snapshot.Variants(options, variants));
         bool other = reader.Header is { } header && (header.SemanticsVersion != Engine.SemanticsVersion || header.RowsHash != Engine.RowsHash);
         _verifier = new Verifier(Machine, reader.Events(), other);
         Machine.Observe(_verifier);
@@ -62,18 +63,19 @@ public sealed class Replayer : IDisposable
     /// <summary>Shows everything to another observer too, each thing after it was compared.</summary>
     public void Observe(IMachineObserver observer) => Machine.Observe(new ObserverPair(_verifier, observer));
 
-    /// <summary>Replays to the end of the trace or to the first difference.</summary>
+    /// <summary>Replays to the end of the trace, to where the machine pauses, or to the first difference.</summary>
     public ReplayResult Run()
     {
         MachineStop stop = Machine.Run();
         Divergence? divergence = _verifier.Divergence;
-        if (divergence is null && !_verifier.ReachedEnd)
+        bool paused = stop.Kind == MachineStopKind.Paused;
+        if (divergence is null && !_verifier.ReachedEnd && !paused)
         {
             divergence = _verifier.Finish();
         }
 
         ReplayOutcome outcome = divergence is not null ? ReplayOutcome.Diverged
-            : _reader.Status.IsWhole ? ReplayOutcome.Identical
+            : _reader.Status.IsWhole && !paused ? ReplayOutcome.Identical
             : ReplayOutcome.IdenticalPrefix;
         return new ReplayResult(outcome, divergence, _verifier.Compared, _verifier.Counts, Machine.Processor.Retired, stop);
     }

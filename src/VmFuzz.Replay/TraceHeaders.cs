@@ -64,9 +64,10 @@ public static class TraceHeaders
         for (int i = 0; i < reader.Blobs.Length; i++)
         {
             TraceBlobReference blob = reader.Blobs[i];
-            if (blob.Length > MachineOptions.MaxImage)
+            int most = MachineImage.MaxBytesOf(blob.Role);
+            if (blob.Length > most)
             {
-                return $"the image {blob.Name} has {blob.Length} bytes; at most {MachineOptions.MaxImage} can be loaded";
+                return $"the image {blob.Name} has {blob.Length} bytes; at most {most} can be loaded";
             }
 
             for (int j = 0; j < i; j++)
