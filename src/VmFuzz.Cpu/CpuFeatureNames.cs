@@ -13,6 +13,10 @@ public static class CpuFeatureNames
         (CpuFeatures.Lahf64, "lahf-lm"),
         (CpuFeatures.Lzcnt, "abm"),
         (CpuFeatures.TscDeadline, "tsc-deadline"),
+        (CpuFeatures.Sse3, "pni"),
+        (CpuFeatures.Sse41, "sse4.1"),
+        (CpuFeatures.Sse42, "sse4.2"),
+        (CpuFeatures.Sha, "sha-ni"),
     ];
 
     /// <summary>All names, by feature.</summary>

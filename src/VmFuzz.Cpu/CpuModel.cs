@@ -105,6 +105,20 @@ public enum CpuFeatures : ulong
     X2Apic = 1UL << 46,
     /// <summary>TSC-deadline mode of the local APIC's timer.</summary>
     TscDeadline = 1UL << 47,
+    /// <summary>SSE3.</summary>
+    Sse3 = 1UL << 48,
+    /// <summary>SSSE3.</summary>
+    Ssse3 = 1UL << 49,
+    /// <summary>SSE4.1.</summary>
+    Sse41 = 1UL << 50,
+    /// <summary>SSE4.2.</summary>
+    Sse42 = 1UL << 51,
+    /// <summary>PCLMULQDQ.</summary>
+    Pclmulqdq = 1UL << 52,
+    /// <summary>AES instructions.</summary>
+    Aes = 1UL << 53,
+    /// <summary>SHA instructions.</summary>
+    Sha = 1UL << 54,
 }
 
 /// <summary>One CPUID leaf.</summary>

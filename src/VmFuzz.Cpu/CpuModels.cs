@@ -54,14 +54,20 @@ public static class CpuModels
         new(CpuFeatures.Fxsr, 1, CpuidRegister.Edx, 24),
         new(CpuFeatures.Sse, 1, CpuidRegister.Edx, 25),
         new(CpuFeatures.Sse2, 1, CpuidRegister.Edx, 26),
+        new(CpuFeatures.Sse3, 1, CpuidRegister.Ecx, 0),
+        new(CpuFeatures.Pclmulqdq, 1, CpuidRegister.Ecx, 1),
         new(CpuFeatures.Monitor, 1, CpuidRegister.Ecx, 3),
         new(CpuFeatures.Vmx, 1, CpuidRegister.Ecx, 5),
+        new(CpuFeatures.Ssse3, 1, CpuidRegister.Ecx, 9),
         new(CpuFeatures.Cx16, 1, CpuidRegister.Ecx, 13),
         new(CpuFeatures.Pcid, 1, CpuidRegister.Ecx, 17),
+        new(CpuFeatures.Sse41, 1, CpuidRegister.Ecx, 19),
+        new(CpuFeatures.Sse42, 1, CpuidRegister.Ecx, 20),
         new(CpuFeatures.X2Apic, 1, CpuidRegister.Ecx, 21),
         new(CpuFeatures.Movbe, 1, CpuidRegister.Ecx, 22),
         new(CpuFeatures.Popcnt, 1, CpuidRegister.Ecx, 23),
         new(CpuFeatures.TscDeadline, 1, CpuidRegister.Ecx, 24),
+        new(CpuFeatures.Aes, 1, CpuidRegister.Ecx, 25),
         new(CpuFeatures.Xsave, 1, CpuidRegister.Ecx, 26),
         new(CpuFeatures.Rdrand, 1, CpuidRegister.Ecx, 30),
         new(CpuFeatures.Fsgsbase, 7, CpuidRegister.Ebx, 0),
@@ -72,6 +78,7 @@ public static class CpuModels
         new(CpuFeatures.Rdseed, 7, CpuidRegister.Ebx, 18),
         new(CpuFeatures.Adx, 7, CpuidRegister.Ebx, 19),
         new(CpuFeatures.Smap, 7, CpuidRegister.Ebx, 20),
+        new(CpuFeatures.Sha, 7, CpuidRegister.Ebx, 29),
         new(CpuFeatures.Umip, 7, CpuidRegister.Ecx, 2),
         new(CpuFeatures.Pku, 7, CpuidRegister.Ecx, 3), // OSPKE, bit 4, comes in at execution.
         new(CpuFeatures.La57, 7, CpuidRegister.Ecx, 16),
@@ -90,7 +97,10 @@ public static class CpuModels
         | CpuFeatures.Mtrr | CpuFeatures.Pge | CpuFeatures.Cmov | CpuFeatures.Pat | CpuFeatures.Clflush
         | CpuFeatures.Fxsr | CpuFeatures.Sse | CpuFeatures.Sse2;
 
-    /// <summary>The default: a 64-bit processor with everything that is implemented.</summary>
+    // All of their instructions are modelled, and the models do not show them.
+    private const CpuFeatures Optional = CpuFeatures.Mmx;
+
+    /// <summary>The default: a 64-bit processor with everything that a stock kernel asks for.</summary>
     public static CpuModel VmFuzz64 { get; } = Create(
         DefaultName,
         Common | CpuFeatures.Cx16 | CpuFeatures.Rdtscp | CpuFeatures.Nx | CpuFeatures.LongMode | CpuFeatures.Syscall
@@ -104,7 +114,7 @@ public static class CpuModels
         "VmFuzz Virtual CPU");
 
     /// <summary>Every feature that can be switched on.</summary>
-    public static CpuFeatures Implemented => VmFuzz64.Features;
+    public static CpuFeatures Implemented => VmFuzz64.Features | Optional;
 
     /// <summary>A 32-bit processor with PAE and without long mode.</summary>
     public static CpuModel VmFuzz32 { get; } = Create(

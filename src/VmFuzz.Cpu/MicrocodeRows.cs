@@ -9,5 +9,6 @@ internal static class MicrocodeRows
     [
         .. Microcode.IntegerRows.All,
         .. Microcode.SystemRows.All,
+        .. Microcode.Vectors.VectorRows.All,
     ];
 }

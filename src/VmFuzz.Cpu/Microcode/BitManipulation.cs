@@ -28,7 +28,7 @@ internal static unsafe class BitManipulation
         new(Mnemonic.Lzcnt, Lzcnt, UndefinedFlags: TestUndefined),
         new(Mnemonic.Tzcnt, Tzcnt, UndefinedFlags: TestUndefined),
         new(Mnemonic.Popcnt, Popcnt, Feature: CpuFeatures.Popcnt),
-        new(Mnemonic.Crc32, Crc),
+        new(Mnemonic.Crc32, Crc, Feature: CpuFeatures.Sse42),
     ];
 
     private static ExecResult Bt(Processor cpu, in Instruction ins) => Test(cpu, ins, write: false, clear: 0, set: 0, flip: 0);
@@ -172,14 +172,8 @@ internal static unsafe class BitManipulation
         return ExecResult.Next;
     }
 
-    // CRC32 is part of SSE4.2, asked for by its CPUID bit.
     private static ExecResult Crc(Processor cpu, in Instruction ins)
     {
-        if ((cpu.Model.Lookup(1, 0).Ecx & (1U << 20)) == 0)
-        {
-            return Ops.Undefined(cpu);
-        }
-
         if (!cpu.ReadOperand(ins, 1, out ulong data))
         {
             return ExecResult.Abort;

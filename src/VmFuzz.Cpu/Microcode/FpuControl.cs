@@ -5,7 +5,7 @@ using VmFuzz.Arch;
 
 namespace VmFuzz.Cpu.Microcode;
 
-/// <summary>x87 control, MXCSR, FXSAVE and FXRSTOR, EMMS.</summary>
+/// <summary>x87 control, MXCSR, FXSAVE and FXRSTOR.</summary>
 internal static unsafe class FpuControl
 {
     internal const ulong MxcsrMask = 0xFFFF;
@@ -27,7 +27,6 @@ internal static unsafe class FpuControl
         new(Mnemonic.Fxsave64, Fxsave, InstructionTraits.None, CpuFeatures.Fxsr),
         new(Mnemonic.Fxrstor, Fxrstor, InstructionTraits.EndsBlock, CpuFeatures.Fxsr),
         new(Mnemonic.Fxrstor64, Fxrstor, InstructionTraits.EndsBlock, CpuFeatures.Fxsr),
-        new(Mnemonic.Emms, Emms, InstructionTraits.None, CpuFeatures.Mmx),
     ];
 
     // SDM "Device Not Available Exception": EM or TS.
@@ -136,22 +135,6 @@ internal static unsafe class FpuControl
 
     private static ExecResult Stmxcsr(Processor cpu, in Instruction ins) =>
         SseAvailable(cpu) && cpu.WriteOperand(ins, 0, cpu.State->Mxcsr) ? ExecResult.Next : ExecResult.Abort;
-
-    private static ExecResult Emms(Processor cpu, in Instruction ins)
-    {
-        if ((cpu.State->Cr0 & Cr0.Em) != 0)
-        {
-            return cpu.Fault(GuestFault.Ud);
-        }
-
-        if (!Available(cpu) || !NoPendingError(cpu))
-        {
-            return ExecResult.Abort;
-        }
-
-        cpu.State->Ftw = 0xFFFF;
-        return ExecResult.Next;
-    }
 
     private static bool Area(Processor cpu, in Instruction ins, bool write, out ulong linear)
     {

@@ -39,11 +39,11 @@ internal static unsafe class StringOps
         {
             switch (ins.GetOpKind(i))
             {
-                case OpKind.MemoryESDI or OpKind.MemorySegSI:
+                case OpKind.MemoryESDI or OpKind.MemorySegSI or OpKind.MemorySegDI:
                     return 2;
-                case OpKind.MemoryESEDI or OpKind.MemorySegESI:
+                case OpKind.MemoryESEDI or OpKind.MemorySegESI or OpKind.MemorySegEDI:
                     return 4;
-                case OpKind.MemoryESRDI or OpKind.MemorySegRSI:
+                case OpKind.MemoryESRDI or OpKind.MemorySegRSI or OpKind.MemorySegRDI:
                     return 8;
                 default:
                     break;

@@ -19,7 +19,6 @@ internal static class SystemRows
         .. Timestamps.Rows,
         .. FpuControl.Rows,
         .. ExtendedState.Rows,
-        .. VectorMoves.Rows,
         .. FastCalls.Rows,
         .. VmxGates.Rows,
     ];

@@ -14,7 +14,7 @@ public sealed class MutationGateTests(ITestOutputHelper output)
     [Fact]
     public void Mutants_OfForms_FailAVectorOrATest()
     {
-        ILookup<Code, FrozenVector> vectors = FrozenVector.ReadFile().ToLookup(static vector => vector.Form);
+        ILookup<Code, FrozenVector> vectors = FrozenVector.ReadAll().ToLookup(static vector => vector.Form);
         var tests = new TestJudge();
         int byVector = 0, byTest = 0;
         var excused = new List<Mutant>();
@@ -51,7 +51,7 @@ public sealed class MutationGateTests(ITestOutputHelper output)
             return false;
         }
 
-        using var machine = new VectorMachine(NativeForms.WithCrc32(), instructions: mutant.Table);
+        using var machine = new VectorMachine(NativeForms.WithVectors(), instructions: mutant.Table);
         return own.Any(vector => vector.Replay(machine) is not null);
     }
 }

@@ -9,7 +9,7 @@ namespace VmFuzz.Cpu.Tests.Gate;
 internal sealed class TestJudge
 {
     // Tests about the host, about speed and about all rows at once say little of one row and take long.
-    private static readonly string[] Others = ["VmFuzz.Cpu.Tests.Silicon", "VmFuzz.Cpu.Tests.Gate", "VmFuzz.Cpu.Tests.Events"];
+    private static readonly string[] Others = ["VmFuzz.Cpu.Tests.Silicon", "VmFuzz.Cpu.Tests.Gate", "VmFuzz.Cpu.Tests.Events", "VmFuzz.Cpu.Tests.Vectors"];
 
     private readonly Dictionary<Code, List<Case>> _byForm = [];
 

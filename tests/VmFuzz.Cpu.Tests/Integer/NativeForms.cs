@@ -33,6 +33,10 @@ internal static class NativeForms
         Mnemonic.Aaa, Mnemonic.Aas, Mnemonic.Aam, Mnemonic.Aad, Mnemonic.Daa, Mnemonic.Das,
     ];
 
+    /// <summary>Features of instructions on vectors that the default model does not show.</summary>
+    public const CpuFeatures Vectors = CpuFeatures.Mmx | CpuFeatures.Sse3 | CpuFeatures.Ssse3 | CpuFeatures.Sse41 | CpuFeatures.Sse42 | CpuFeatures.Pclmulqdq
+        | CpuFeatures.Aes | CpuFeatures.Sha;
+
     /// <summary>How many times as many cases as usual this run takes.</summary>
     public static readonly int Times = Environment.GetEnvironmentVariable("VMFUZZ_LONG") == "1" ? 20 : 1;
 
@@ -129,14 +133,26 @@ internal static class NativeForms
         return signed ? quotient < -modulus / 2 || quotient >= modulus / 2 : quotient >= modulus;
     }
 
+    /// <summary>The default model with every feature of instructions on vectors.</summary>
+    public static CpuModel WithVectors() => CpuModels.With(CpuModels.VmFuzz64, Vectors);
+
     /// <summary>The default model, and CRC32, which belongs to a feature that it does not show.</summary>
-    public static CpuModel WithCrc32()
+    public static CpuModel WithCrc32() => CpuModels.With(CpuModels.VmFuzz64, CpuFeatures.Sse42);
+
+    /// <summary>Whether this host has a feature, by where CPUID shows it.</summary>
+    public static bool HostHas(CpuFeatures feature) => CpuModels.FeatureBits.All(bit =>
+        (bit.Feature & feature) == 0 || (HostRegister(bit.Leaf, bit.Register) & (1U << bit.Bit)) != 0);
+
+    private static uint HostRegister(uint leaf, CpuidRegister register)
     {
-        CpuModel model = CpuModels.VmFuzz64;
-        return model with
+        (int Eax, int Ebx, int Ecx, int Edx) = X86Base.CpuId((int)leaf, 0);
+        return (uint)(register switch
         {
-            Leaves = [.. model.Leaves.Select(static row => row.Leaf == 1 ? row with { Ecx = row.Ecx | (1U << 20) } : row)],
-        };
+            CpuidRegister.Eax => Eax,
+            CpuidRegister.Ebx => Ebx,
+            CpuidRegister.Ecx => Ecx,
+            _ => Edx,
+        });
     }
 
     /// <summary>Whether this host has an instruction.</summary>

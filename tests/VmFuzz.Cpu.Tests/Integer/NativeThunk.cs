@@ -18,6 +18,8 @@ internal sealed unsafe class NativeThunk : IDisposable
     private const int StackSlot = 17;
     private const int LowStackSlot = 18;
     private const int EntrySlot = 19;
+    private const int ImageOffset = DataOffset + 0x200;
+    private const int ImageSize = 512;
 
     private static int s_descriptors = -1;
 
@@ -30,12 +32,14 @@ internal sealed unsafe class NativeThunk : IDisposable
 
     private readonly int _bitness;
     private readonly int _selector;
+    private readonly bool _vectors;
 
-    private NativeThunk(byte* page, int bitness, int selector)
+    private NativeThunk(byte* page, int bitness, int selector, bool vectors)
     {
         _page = page;
         _bitness = bitness;
         _selector = selector;
+        _vectors = vectors;
     }
 
     /// <summary>Why <see cref="TryCreate"/> gives none.</summary>
@@ -47,7 +51,10 @@ internal sealed unsafe class NativeThunk : IDisposable
     /// <summary>Sixteen registers (RSP unused), then the flags.</summary>
     public Span<ulong> State => new(_page + DataOffset, 17);
 
-    public static NativeThunk? TryCreate(int bitness = 64)
+    /// <summary>The FXSAVE image that is loaded before the instruction and stored after it, where vectors were asked for.</summary>
+    public Span<byte> Image => new(_page + ImageOffset, ImageSize);
+
+    public static NativeThunk? TryCreate(int bitness = 64, bool vectors = false)
     {
         if (!OperatingSystem.IsLinux() || RuntimeInformation.ProcessArchitecture != Architecture.X64)
         {
@@ -64,7 +71,7 @@ internal sealed unsafe class NativeThunk : IDisposable
         int selector = bitness == 64 ? 0 : HostCalls.CodeSegment(Interlocked.Increment(ref s_descriptors), page, bitness);
         if (selector >= 0)
         {
-            return new NativeThunk((byte*)page, bitness, selector);
+            return new NativeThunk((byte*)page, bitness, selector, vectors);
         }
 
         _ = HostCalls.Unmap(page, Size);
@@ -85,6 +92,12 @@ internal sealed unsafe class NativeThunk : IDisposable
             Emit(ref at, 0x8C, 0xD0, 0x8E, 0xD8, 0x8E, 0xC0); // mov eax,ss; mov ds,eax; mov es,eax
         }
 
+        if (_vectors)
+        {
+            Emit(ref at, 0x48, 0x0F, 0xAE, 0x0D); // fxrstor64 [rip+image]
+            EmitDisplacement(ref at, ImageOffset);
+        }
+
         Emit(ref at, 0xFF, 0x35); // push [rip+flags]
         EmitSlot(ref at, FlagsSlot);
         Emit(ref at, 0x9D); // popfq
@@ -101,6 +114,13 @@ internal sealed unsafe class NativeThunk : IDisposable
         EmitMoves(ref at, 0x89);
         Emit(ref at, 0x9C, 0x8F, 0x05); // pushfq; pop [rip+flags]
         EmitSlot(ref at, FlagsSlot);
+        if (_vectors)
+        {
+            Emit(ref at, 0x48, 0x0F, 0xAE, 0x05); // fxsave64 [rip+image]
+            EmitDisplacement(ref at, ImageOffset);
+            Emit(ref at, 0xDB, 0xE3); // fninit
+        }
+
         if (_bitness != 64)
         {
             EmitMove(ref at, 0x8B, 4, StackSlot);
@@ -161,9 +181,11 @@ internal sealed unsafe class NativeThunk : IDisposable
         at += bytes.Length;
     }
 
-    private void EmitSlot(ref int at, int slot)
+    private void EmitSlot(ref int at, int slot) => EmitDisplacement(ref at, DataOffset + (slot * 8));
+
+    private void EmitDisplacement(ref int at, int offset)
     {
-        *(int*)(_page + at) = DataOffset + (slot * 8) - (at + 4);
+        *(int*)(_page + at) = offset - (at + 4);
         at += 4;
     }
 }

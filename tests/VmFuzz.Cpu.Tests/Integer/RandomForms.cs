@@ -67,7 +67,8 @@ internal static class RandomForms
     }
 
     private static bool IsRegisterOrMemory(OpCodeOperandKind kind) => kind is OpCodeOperandKind.r8_or_mem
-        or OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r64_or_mem;
+        or OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r64_or_mem
+        or OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.xmm_or_mem or OpCodeOperandKind.mem;
 
     public static bool TrySetOperand(ref Instruction ins, int operand, OpCodeOperandKind kind, ref SplitMix64 random, int bitness)
     {
@@ -94,6 +95,15 @@ internal static class RandomForms
                 or OpCodeOperandKind.r64_rm or OpCodeOperandKind.r64_opcode or OpCodeOperandKind.r64_vvvv:
                 register = Register.RAX + NotStack(ref random);
                 break;
+            case OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.mm_reg or OpCodeOperandKind.mm_rm:
+                register = Register.MM0 + random.Below(8);
+                break;
+            case OpCodeOperandKind.xmm_or_mem or OpCodeOperandKind.xmm_reg or OpCodeOperandKind.xmm_rm:
+                register = Register.XMM0 + random.Below(bitness == 64 ? 16 : 8);
+                break;
+            case OpCodeOperandKind.seg_rDI:
+                ins.SetOpKind(operand, bitness == 64 ? OpKind.MemorySegRDI : OpKind.MemorySegEDI);
+                return true;
             case OpCodeOperandKind.al:
                 register = Register.AL;
                 break;

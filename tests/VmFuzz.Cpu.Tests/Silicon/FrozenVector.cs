@@ -15,7 +15,7 @@ internal sealed class FrozenVector
     // What the defaults of the modes are not zero in, of the registers that are compared.
     private static readonly (int Register, ulong Value)[] Defaults =
     [
-        (VectorRegister.Find("rsp"), 0x8000), (VectorRegister.Find("mxcsr"), 0x1F80), (VectorRegister.Find("fcw"), 0x37F),
+        (VectorRegister.Find("rsp"), 0x8000), (VectorRegister.Find("mxcsr"), 0x1F80), (VectorRegister.Find("fcw"), 0x37F), (VectorRegister.Find("ftw"), 0xFFFF),
     ];
 
     private readonly Dictionary<int, VectorValue> _given = [];
@@ -78,10 +78,13 @@ internal sealed class FrozenVector
         _ => 64,
     };
 
-    /// <summary>Reads the file of vectors; its first line says how many there are.</summary>
-    public static FrozenVector[] ReadFile()
+    /// <summary>Reads all files.</summary>
+    public static FrozenVector[] ReadAll() => [.. VectorFile.All.SelectMany(static file => Read(file.Path))];
+
+    // The first line of a file says how many vectors there are.
+    private static FrozenVector[] Read(string path)
     {
-        using FileStream file = File.OpenRead(Path.Combine(Root(), "corpus", "vectors", "user.jsonl.gz"));
+        using FileStream file = File.OpenRead(path);
         using var reader = new StreamReader(new GZipStream(file, CompressionMode.Decompress));
         string[] lines = reader.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries);
         using JsonDocument header = JsonDocument.Parse(lines[0]);
@@ -155,7 +158,7 @@ internal sealed class FrozenVector
                 continue;
             }
 
-            VectorValue before = _given.TryGetValue(i, out VectorValue given) ? given : Default(i);
+            VectorValue before = Before(row, i, machine);
             VectorValue expected = _after.TryGetValue(i, out VectorValue after) ? after : before;
             VectorValue actual = machine.TryChange(i, out VectorValue changed) ? changed : before;
             UInt128 mask = i == Flags ? Defined : UInt128.MaxValue;
@@ -166,6 +169,18 @@ internal sealed class FrozenVector
         }
 
         return null;
+    }
+
+    // Registers of the x87 stack are named from its top, here as it is now.
+    private VectorValue Before(VectorRegister row, int index, VectorMachine machine)
+    {
+        if (row.Kind == VectorRegisterKind.Stack)
+        {
+            int moved = (int)((After(machine, "fsw") >> 11) - (Word(_given, "fsw") >> 11));
+            index = VectorRegister.Find($"st{(row.Number + moved) & 7}");
+        }
+
+        return _given.TryGetValue(index, out VectorValue given) ? given : Default(index);
     }
 
     // Flags that the SDM leaves open have the documented values where the instruction completed with its result in a register.
@@ -202,8 +217,8 @@ internal sealed class FrozenVector
     private static ulong Word(Dictionary<int, VectorValue> values, string register) =>
         values.TryGetValue(VectorRegister.Find(register), out VectorValue value) ? (ulong)value.Low : 0;
 
-    private static bool IsCompared(VectorRegister row) => row.Kind == VectorRegisterKind.Xmm
-        || row.Name is "rip" or "rflags" or "mxcsr" or "fcw" or "fsw" or "ds.sel" or "es.sel" or "ss.sel" || Array.IndexOf(General, row.Name) >= 0;
+    private static bool IsCompared(VectorRegister row) => row.Kind is VectorRegisterKind.Xmm or VectorRegisterKind.Stack
+        || row.Name is "rip" or "rflags" or "mxcsr" or "fcw" or "fsw" or "ftw" or "ds.sel" or "es.sel" or "ss.sel" || Array.IndexOf(General, row.Name) >= 0;
 
     /// <summary>Names of the general registers, by their numbers.</summary>
     public static readonly string[] General = [.. Enumerable.Range(0, 16).Select(static r => ((Gpr)r).ToString().ToLowerInvariant())];

@@ -18,9 +18,9 @@ public sealed class FrozenVectorTests
     [InlineData(true)]
     public void Run_FrozenVectors_AgreeWithTheProcessorThatMadeThem(bool referenceOnly)
     {
-        FrozenVector[] vectors = FrozenVector.ReadFile();
+        FrozenVector[] vectors = FrozenVector.ReadAll();
         Assert.InRange(vectors.Length, LeastVectors, int.MaxValue);
-        using var machine = new VectorMachine(NativeForms.WithCrc32()) { ReferenceOnly = referenceOnly };
+        using var machine = new VectorMachine(NativeForms.WithVectors()) { ReferenceOnly = referenceOnly };
         string[] differences = [.. vectors.Select(vector => (vector, difference: vector.Replay(machine)))
             .Where(static row => row.difference is not null)
             .Select(static row => $"{row.vector.Form}: {row.difference}\n  {row.vector.Text}")];

@@ -6,8 +6,8 @@ using static Iced.Intel.AssemblerRegisters;
 namespace VmFuzz.Cpu.Tests.Silicon;
 
 /// <summary>
-/// Runs instructions on the host in user mode, faults included: all general registers, the flags and the XMM registers are
-/// theirs, and memory is a window at a fixed address. 32- and 16-bit code runs in segments of the LDT.
+/// Runs instructions on the host in user mode, faults included: all general registers, the flags, the x87 and the XMM registers
+/// are theirs, and memory is a window at a fixed address. 32- and 16-bit code runs in segments of the LDT.
 /// </summary>
 /// <remarks>
 /// The instructions end with a fault, if only that of a HLT behind them. It comes as a signal. The handler is machine code that notes what the kernel says of it and goes on behind the
@@ -43,12 +43,17 @@ internal sealed unsafe class NativeSandbox : IDisposable
     private const ulong HostRsp = Data + 0x88;
     private const ulong Entry = Data + 0x90;
     private const ulong HostMxcsr = Data + 0xA8;
-    private const ulong Mxcsr = Data + 0xAC;
-    private const ulong Fcw = Data + 0xB0;
-    private const ulong Fsw = Data + 0xB4;
     private const ulong Fault = Data + 0xC0; // RIP, vector, error code, address
     private const ulong Segments = Data + 0xF0;
-    private const ulong Xmm = Data + 0x100;
+
+    // An FXSAVE image: x87 state, MXCSR, x87 registers by the stack, XMM registers.
+    private const ulong Image = Data + 0x200;
+    private const ulong Fcw = Image;
+    private const ulong Fsw = Image + 2;
+    private const ulong Full = Image + 4;
+    private const ulong Mxcsr = Image + 24;
+    private const ulong Stack = Image + 32;
+    private const ulong Xmm = Image + 160;
     private const ulong SignalStack = Base + 0x10000;
 
     // In the order of SiliconState.Segments.
@@ -124,8 +129,16 @@ internal sealed unsafe class NativeSandbox : IDisposable
             At<UInt128>(Xmm + ((ulong)r * 16)) = one.Start.Xmm[r];
         }
 
+        for (int r = 0; r < 8; r++)
+        {
+            At<UInt128>(Stack + ((ulong)r * 16)) = one.Start.Stack(r);
+        }
+
         At<ulong>(Flags) = one.Start.Flags;
         At<uint>(Mxcsr) = one.Start.Mxcsr;
+        At<ushort>(Fcw) = one.Start.Fcw;
+        At<ushort>(Fsw) = one.Start.Fsw;
+        At<byte>(Full) = one.Start.Full;
         ulong all = ~Signals.Aggregate(0UL, static (mask, signal) => mask | (1UL << (signal - 1)));
         ulong old = 0;
         const int sigprocmask = 14, setMask = 2;
@@ -174,6 +187,7 @@ internal sealed unsafe class NativeSandbox : IDisposable
             Mxcsr = At<uint>(Mxcsr),
             Fcw = At<ushort>(Fcw),
             Fsw = At<ushort>(Fsw),
+            Full = At<byte>(Full),
             Rip = fault.Vector is Vector.Db or Vector.Bp or Vector.Of ? RipOf(one.Bitness) : At<ulong>(Fault),
         };
         for (int i = 0; i < Selectors.Length; i++)
@@ -187,6 +201,11 @@ internal sealed unsafe class NativeSandbox : IDisposable
             state.Xmm[r] = At<UInt128>(Xmm + ((ulong)r * 16));
         }
 
+        for (int r = 0; r < 8; r++)
+        {
+            state.Stack(r) = At<UInt128>(Stack + ((ulong)r * 16)) & ((UInt128.One << 80) - 1);
+        }
+
         return state;
     }
 
@@ -197,7 +216,6 @@ internal sealed unsafe class NativeSandbox : IDisposable
     {
         var c = new Assembler(64);
         AssemblerRegister64[] gprs = [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
-        AssemblerRegisterXMM[] xmms = [xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13, xmm14, xmm15];
         AssemblerRegister64[] saved = [rbx, rbp, r12, r13, r14, r15];
         Label exit = c.CreateLabel(), handler = c.CreateLabel(), restorer = c.CreateLabel();
         foreach (AssemblerRegister64 register in saved)
@@ -207,12 +225,7 @@ internal sealed unsafe class NativeSandbox : IDisposable
 
         c.mov(__qword_ptr[HostRsp], rsp);
         c.stmxcsr(__dword_ptr[HostMxcsr]);
-        c.ldmxcsr(__dword_ptr[Mxcsr]);
-        c.fninit();
-        for (int i = 0; i < 16; i++)
-        {
-            c.movups(xmms[i], __xmmword_ptr[Xmm + ((ulong)i * 16)]);
-        }
+        c.fxrstor64(__[Image]);
 
         // 32- and 16-bit code has data segments, 64-bit code has null ones, which is what Linux gives.
         Label wide = c.CreateLabel();
@@ -246,14 +259,7 @@ internal sealed unsafe class NativeSandbox : IDisposable
         c.pop(__qword_ptr[Flags]);
         c.push(2);
         c.popfq();
-        for (int i = 0; i < 16; i++)
-        {
-            c.movups(__xmmword_ptr[Xmm + ((ulong)i * 16)], xmms[i]);
-        }
-
-        c.stmxcsr(__dword_ptr[Mxcsr]);
-        c.fnstcw(__word_ptr[Fcw]);
-        c.fnstsw(__word_ptr[Fsw]);
+        c.fxsave64(__[Image]);
         c.fninit();
         c.ldmxcsr(__dword_ptr[HostMxcsr]);
         c.xor(eax, eax);

@@ -1,6 +1,8 @@
+using System.Buffers.Binary;
 using Iced.Intel;
 using VmFuzz.Arch;
 using VmFuzz.Cpu.Tests.Integer;
+using VmFuzz.Cpu.Tests.Vectors;
 
 namespace VmFuzz.Cpu.Tests.Silicon;
 
@@ -37,19 +39,23 @@ internal static class SiliconForms
         ([Code.Lss_r64_m1664], "reads ten bytes on Intel's processors and six on AMD's"),
     ];
 
-    /// <summary>Forms that code of a size has, that the host has and that a row describes.</summary>
-    public static IEnumerable<OpCodeInfo> Of(int bitness, CpuModel model) => InstructionForm.All
-        .Where(form => form.Row is { } row && model.Has(row.Feature))
+    /// <summary>Forms of a file that code of a size has, that the host has and that a row describes.</summary>
+    public static IEnumerable<OpCodeInfo> Of(int bitness, VectorFile file) => InstructionForm.All
+        .Where(form => form.Row is { } row && file.Model.Has(row.Feature) && file.IsAbout(form) && NativeForms.HostHas(row.Feature & NativeForms.Vectors))
         .Select(static form => form.Code.ToOpCode())
         .Where(info => NativeForms.IsIn(bitness, info) && NativeForms.HostHas(info.Mnemonic) && !IsExcluded(info));
 
     /// <summary>Makes a case of a form.</summary>
+    /// <param name="form">The form.</param>
+    /// <param name="bitness">Size of the code.</param>
+    /// <param name="packed">Whether registers and memory hold elements that saturate, overflow, compare equal and count.</param>
+    /// <param name="random">Where the values come from.</param>
     /// <returns>Null when the form has no such encoding in code of this size.</returns>
-    public static SiliconCase? TryMake(OpCodeInfo form, int bitness, ref SplitMix64 random)
+    public static SiliconCase? TryMake(OpCodeInfo form, int bitness, bool packed, ref SplitMix64 random)
     {
         for (int attempt = 0; attempt < 8; attempt++)
         {
-            var maker = new Maker(form, bitness, random);
+            var maker = new Maker(form, bitness, packed, random);
             SiliconCase? made = maker.Make();
             random = maker.Random;
             if (made is not null)
@@ -75,7 +81,7 @@ internal static class SiliconForms
         return Excluded.Any(row => row.Mnemonics.Contains(info.Mnemonic)) || ExcludedForms.Any(row => row.Forms.Contains(info.Code));
     }
 
-    private sealed class Maker(OpCodeInfo form, int bitness, SplitMix64 seed)
+    private sealed class Maker(OpCodeInfo form, int bitness, bool packed, SplitMix64 seed)
     {
         private readonly SiliconState _start = new() { Rip = NativeSandbox.RipOf(bitness) };
         private readonly List<(ulong At, byte[] Bytes)> _memory = [(Window, [0]), (Window + 0x1000, [0])];
@@ -91,6 +97,21 @@ internal static class SiliconForms
             {
                 _start.Registers[r] = RandomForms.Value(ref _random) & NativeForms.MaskOf(bitness);
                 _start.Xmm[r] = new UInt128(_random.Next(), _random.Next());
+            }
+
+            if (UsesMmx)
+            {
+                _start.Fsw = (ushort)(_random.Next() & 0x7800);
+                _start.Full = (byte)_random.Next();
+                for (int r = 0; r < 8; r++)
+                {
+                    _start.X87[r] = new UInt128((ushort)_random.Next(), _random.Next());
+                }
+            }
+
+            if (packed)
+            {
+                PackedElements();
             }
 
             _start.Registers[4] = Window + 0x800 + (ulong)(_random.Below(64) * 8);
@@ -153,6 +174,10 @@ internal static class SiliconForms
                 case Mnemonic.Bound when _memoryAt != 0:
                     Put(_memoryAt, _random.Below(2) == 0 ? [0, 0, 0, 0x80, 0xFF, 0xFF, 0xFF, 0x7F] : [0, 0x80, 0xFF, 0x7F, 0x12, 0x34, 0x56, 0x78]);
                     break;
+                case Mnemonic.Psllw or Mnemonic.Pslld or Mnemonic.Psllq or Mnemonic.Psrlw or Mnemonic.Psrld or Mnemonic.Psrlq or Mnemonic.Psraw or Mnemonic.Psrad
+                    when _random.Below(4) != 0 && _ins.Op1Kind != OpKind.Immediate8:
+                    SetCount((ulong)_random.Below(40));
+                    break;
                 default:
                     break;
             }
@@ -165,6 +190,41 @@ internal static class SiliconForms
 
             KeepUsed();
             return new SiliconCase(bitness, [.. code, 0xF4], _start, _memory);
+        }
+
+        // Values that saturate, overflow and compare equal, in most of the cases; counts of shifts in the others.
+        private void PackedElements()
+        {
+            Span<byte> registers = stackalloc byte[24 * 16];
+            VectorValues.Fill(registers, ref _random);
+            for (int r = 0; r < 16; r++)
+            {
+                _start.Xmm[r] = BinaryPrimitives.ReadUInt128LittleEndian(registers[(r * 16)..]);
+            }
+
+            for (int r = 0; UsesMmx && r < 8; r++)
+            {
+                _start.X87[r] = new UInt128((ulong)(_start.X87[r] >> 64), BinaryPrimitives.ReadUInt64LittleEndian(registers[((16 + r) * 16)..]));
+            }
+        }
+
+        private bool UsesMmx => Enumerable.Range(0, form.OpCount).Any(i => form.GetOpKind(i) is OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.mm_reg or OpCodeOperandKind.mm_rm)
+            || form.Mnemonic == Mnemonic.Emms;
+
+        private void SetCount(ulong count)
+        {
+            if (_ins.Op1Kind == OpKind.Memory)
+            {
+                Put(_memoryAt, BitConverter.GetBytes(count));
+            }
+            else if (_ins.Op1Register.IsMM())
+            {
+                _start.X87[_ins.Op1Register - Register.MM0] = count;
+            }
+            else
+            {
+                _start.Xmm[_ins.Op1Register - Register.XMM0] = count;
+            }
         }
 
         private void AddPrefixes()
@@ -199,7 +259,7 @@ internal static class SiliconForms
                 case OpCodeOperandKind.mem or OpCodeOperandKind.mem_mib:
                     return SetMemory(operand);
                 case OpCodeOperandKind.r8_or_mem or OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r64_or_mem
-                    or OpCodeOperandKind.xmm_or_mem when _random.Below(5) > 1 && _memoryAt == 0:
+                    or OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.xmm_or_mem when _random.Below(5) > 1 && _memoryAt == 0:
                     return SetMemory(operand);
                 case OpCodeOperandKind.xmm_or_mem or OpCodeOperandKind.xmm_reg or OpCodeOperandKind.xmm_rm:
                     return SetRegister(operand, Register.XMM0 + _random.Below(bitness == 64 ? 16 : 8));
@@ -230,6 +290,8 @@ internal static class SiliconForms
                     return SetBranch(operand, OpKind.NearBranch64);
                 case OpCodeOperandKind.seg_rSI:
                     return SetString(operand, 6, bitness == 64 ? OpKind.MemorySegRSI : OpKind.MemorySegESI);
+                case OpCodeOperandKind.seg_rDI:
+                    return SetString(operand, 7, bitness == 64 ? OpKind.MemorySegRDI : OpKind.MemorySegEDI);
                 case OpCodeOperandKind.es_rDI:
                     return SetString(operand, 7, bitness == 64 ? OpKind.MemoryESRDI : OpKind.MemoryESEDI);
                 case OpCodeOperandKind.seg_rBX_al:
@@ -238,6 +300,10 @@ internal static class SiliconForms
                     _ins.MemoryIndex = Register.AL;
                     _start.Registers[3] = Window + 0x20;
                     Fill(Window + 0x20, 256);
+                    return true;
+                case OpCodeOperandKind.imm8 when packed && _random.Below(4) != 0:
+                    _ins.SetOpKind(operand, OpKind.Immediate8);
+                    _ins.Immediate8 = (byte)_random.Below(24);
                     return true;
                 case OpCodeOperandKind.imm8 when form.Mnemonic == Mnemonic.Enter:
                     _ins.SetOpKind(operand, OpKind.Immediate8_2nd);
@@ -299,7 +365,8 @@ internal static class SiliconForms
         private bool SetString(int operand, int register, OpKind kind)
         {
             _ins.SetOpKind(operand, kind);
-            _start.Registers[register] = Address();
+            // A fault of MASKMOVQ changes the x87 state on AMD's processors.
+            _start.Registers[register] = form.Mnemonic == Mnemonic.Maskmovq ? Window + 0x200 + (ulong)_random.Below(64) : Address();
             Fill(_start.Registers[register] - 16, 48);
             IsString = true;
             return true;
@@ -374,7 +441,7 @@ internal static class SiliconForms
             {
                 _ins.SegmentPrefix = Either(Register.ES, Register.CS, Register.SS, Register.DS);
             }
-            else if (bitness == 64 && wide && _random.Below(24) == 0)
+            else if (bitness == 64 && wide && _random.Below(24) == 0 && (!packed || (_memoryAt & 15) == 0))
             {
                 // Not canonical, and aligned: which fault comes first otherwise differs between makers.
                 _start.Registers[chosen] += 0x8000_1234_0000_0000;
@@ -398,7 +465,15 @@ internal static class SiliconForms
         private void Fill(ulong at, int count)
         {
             byte[] bytes = new byte[count];
-            _random.Fill(bytes);
+            if (packed)
+            {
+                VectorValues.Fill(bytes, ref _random);
+            }
+            else
+            {
+                _random.Fill(bytes);
+            }
+
             Put(at, bytes);
         }
 
@@ -458,6 +533,7 @@ internal static class SiliconForms
         {
             var general = new bool[16];
             var vector = new bool[16];
+            var mmx = new bool[8];
             general[3] = (_ins.OpCount > 0 && _ins.Op0Kind is OpKind.NearBranch16 or OpKind.NearBranch32 or OpKind.NearBranch64);
             foreach (UsedRegister used in new InstructionInfoFactory().GetInfo(_ins).GetUsedRegisters())
             {
@@ -469,6 +545,10 @@ internal static class SiliconForms
                 {
                     vector[used.Register - Register.XMM0] = true;
                 }
+                else if (used.Register.IsMM())
+                {
+                    mmx[used.Register - Register.MM0] = true;
+                }
             }
 
             _start.Registers[4] = general[4] ? _start.Registers[4] : Window + 0x800;
@@ -478,6 +558,11 @@ internal static class SiliconForms
             {
                 _start.Registers[r] = general[r] && r < NativeForms.RegistersOf(bitness) ? _start.Registers[r] & NativeForms.MaskOf(bitness) : 0;
                 _start.Xmm[r] = vector[r] ? _start.Xmm[r] : 0;
+            }
+
+            for (int r = 0; r < 8; r++)
+            {
+                _start.X87[r] = mmx[r] ? _start.X87[r] : 0;
             }
 
             _start.Flags &= AnyFlag | RFlags.If | RFlags.Reserved1;

@@ -21,6 +21,18 @@ internal sealed class SiliconState
     public ushort Fcw { get; set; } = 0x37F;
 
     public ushort Fsw { get; set; }
+
+    /// <summary>The x87 registers R0 to R7, 80 bits each; the low 64 of them are the MMX registers.</summary>
+    public UInt128[] X87 { get; } = new UInt128[8];
+
+    /// <summary>A bit for each x87 register that is not empty, as FXSAVE has it.</summary>
+    public byte Full { get; set; }
+
+    /// <summary>The tag word as far as it is known: valid or empty.</summary>
+    public ushort Tags => (ushort)Enumerable.Range(0, 8).Sum(r => (Full & (1 << r)) != 0 ? 0 : 3 << (r * 2));
+
+    /// <summary>A register of the x87 stack, counted from its top.</summary>
+    public ref UInt128 Stack(int place) => ref X87[(((Fsw >> 11) & 7) + place) & 7];
 }
 
 /// <summary>An exception as a processor raised it. The address is CR2, of #PF.</summary>

@@ -46,6 +46,13 @@ internal static class VectorMaker
             Add(wanted, $"xmm{r}", after.Xmm[r], one.Start.Xmm[r]);
         }
 
+        // Names count from the top of the stack, which may have moved: what is compared is the register.
+        for (int place = 0; place < 8; place++)
+        {
+            Add(wanted, $"st{place}", after.Stack(place), one.Start.X87[(((after.Fsw >> 11) & 7) + place) & 7]);
+        }
+
+        Add(wanted, "ftw", after.Tags, one.Start.Tags);
         Add(wanted, "mxcsr", after.Mxcsr, one.Start.Mxcsr);
         Add(wanted, "fcw", after.Fcw, one.Start.Fcw);
         Add(wanted, "fsw", after.Fsw, one.Start.Fsw);
@@ -78,6 +85,13 @@ internal static class VectorMaker
             Add(given, $"xmm{r}", one.Start.Xmm[r], 0);
         }
 
+        for (int place = 0; place < 8; place++)
+        {
+            Add(given, $"st{place}", one.Start.Stack(place), 0);
+        }
+
+        Add(given, "fsw", one.Start.Fsw, 0);
+        Add(given, "ftw", one.Start.Tags, 0xFFFF);
         given.Add(Number("rip", one.Start.Rip));
         given.Add(Number("rflags", one.Start.Flags));
         string none = """{"sel":"0x0","limit":"0x0","attr":"0x10000"}""";

@@ -1,0 +1,52 @@
+using System.Collections.Immutable;
+using System.Runtime.Intrinsics;
+using Iced.Intel;
+
+namespace VmFuzz.Cpu.Microcode.Vectors;
+
+/// <summary>The rows of <see cref="PackedOperation"/>s: one for each form of their mnemonics.</summary>
+internal static class PackedRows
+{
+    // Instructions whose memory operand of 16 bytes need not be aligned.
+    private static readonly ImmutableArray<Mnemonic> Unaligned = [];
+
+    public static readonly ImmutableArray<InstructionRow> All = Build(
+    [
+        .. PackedArithmetic.Operations,
+        .. PackedLogic.Operations,
+        .. PackedShifts.Operations,
+        .. PackedShuffles.Operations,
+    ]);
+
+    private static ImmutableArray<InstructionRow> Build(ImmutableArray<PackedOperation> operations)
+    {
+        Dictionary<Mnemonic, PackedOperation> byMnemonic = operations.ToDictionary(static operation => operation.Mnemonic);
+        var rows = ImmutableArray.CreateBuilder<InstructionRow>();
+        foreach (Code form in Enum.GetValues<Code>())
+        {
+            if (byMnemonic.TryGetValue(form.Mnemonic(), out PackedOperation? operation) && form.Encoding() == EncodingKind.Legacy)
+            {
+                bool aligned = !Unaligned.Contains(operation.Mnemonic);
+                rows.Add(new(operation.Mnemonic, (Processor cpu, in Instruction ins) => Execute(cpu, ins, operation, aligned), Feature: FormFeatures.Of(form), Form: form));
+            }
+        }
+
+        return rows.ToImmutable();
+    }
+
+    private static ExecResult Execute(Processor cpu, in Instruction ins, PackedOperation operation, bool aligned)
+    {
+        if (!VectorOperands.Available(cpu, ins) || !VectorOperands.TryRead(cpu, ins, 1, aligned, out Vector128<byte> right))
+        {
+            return ExecResult.Abort;
+        }
+
+        var sources = new PackedSources(
+            VectorOperands.Get(cpu, ins.Op0Register),
+            right,
+            VectorOperands.Get(cpu, Register.XMM0),
+            ins.OpCount > 2 && ins.Op2Kind == OpKind.Immediate8 ? ins.Immediate8 : (byte)0);
+        VectorOperands.Set(cpu, ins.Op0Register, ins.Op0Register.IsMM() ? operation.Mmx(sources) : operation.Xmm(sources));
+        return VectorOperands.Complete(cpu, ins);
+    }
+}
