@@ -29,6 +29,7 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
     private ulong _decidedAt = ulong.MaxValue;
     private bool _dueHere;
     private ulong _nextByte;
+    private ulong _wokenAt = ulong.MaxValue;
 
     /// <summary>How long to wait for a byte when the guest idles, in milliseconds; <see cref="Timeout.Infinite"/> for ever; null never.</summary>
     public Func<int>? Patience { get; set; }
@@ -118,12 +119,17 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
                 input = new Input(InputKind.Random, BitConverter.ToUInt64(value), 1);
                 return true;
             case InputPoint.Blocked:
-                if (TakeLive(ulong.MaxValue, out input) || (inner?.TryTake(point, at, out input) ?? false))
+                // One byte wakes the guest; more at once would overrun its receiver.
+                bool fresh = at.Retired != _wokenAt;
+                input = default;
+                if ((fresh && TakeLive(ulong.MaxValue, out input)) || (inner is not null && inner.TryTake(point, at, out input))
+                    || (fresh && Wait() && TakeLive(ulong.MaxValue, out input)))
                 {
+                    _wokenAt = at.Retired;
                     return true;
                 }
 
-                return Wait() && TakeLive(ulong.MaxValue, out input);
+                return false;
             default:
                 break;
         }

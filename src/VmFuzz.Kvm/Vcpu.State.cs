@@ -144,6 +144,7 @@ public sealed partial class Vcpu
         private static readonly ImmutableArray<StateField> PassFields =
         [
             new(0, "stoppedInGuest", 8), new(1, "maskBefore", 8), new(2, "debugCtlBefore", 8), new(3, "softNmiEntry", 8),
+            new(4, "guestSince", 8),
         ];
 
         public ComponentId Component => ComponentId.KvmPass + (ushort)(vcpu.Index * 16);
@@ -155,7 +156,8 @@ public sealed partial class Vcpu
             0 => vcpu.StoppedInGuest ? 1UL : 0,
             1 => vcpu._maskBefore,
             2 => vcpu.Vmx.DebugCtlBefore,
-            _ => vcpu.Vmx.SoftNmiEntry,
+            3 => vcpu.Vmx.SoftNmiEntry,
+            _ => vcpu.Host.GuestSince,
         });
 
         public void WriteField(int index, ReadOnlySpan<byte> source)
@@ -172,8 +174,11 @@ public sealed partial class Vcpu
                 case 2:
                     vcpu.Vmx.DebugCtlBefore = value;
                     break;
-                default:
+                case 3:
                     vcpu.Vmx.SoftNmiEntry = value;
+                    break;
+                default:
+                    vcpu.Host.GuestSince = value;
                     break;
             }
         }

@@ -25,6 +25,7 @@ public sealed class ScriptSource(ConsoleScript script, IInputSource? inner) : II
     private ConsoleMatch? _match;
     private int _step;
     private int _sent;
+    private ulong _wokenAt = ulong.MaxValue;
     private ulong _due = script.Steps[0].Kind == ConsoleStepKind.Expect ? ulong.MaxValue : ByteDistance;
 
     /// <summary>The step that is not done yet; null when all are.</summary>
@@ -60,10 +61,16 @@ public sealed class ScriptSource(ConsoleScript script, IInputSource? inner) : II
     /// <inheritdoc/>
     public bool TryTake(InputPoint point, in Position at, out Input input)
     {
-        bool due = _due != ulong.MaxValue && at.Vcpu == 0
-            && (point == InputPoint.Blocked || (point == InputPoint.Boundary && at.Retired >= _due));
+        bool due = _due != ulong.MaxValue && at.Vcpu == 0 && point switch
+        {
+            InputPoint.Boundary => at.Retired >= _due,
+            // One byte wakes the guest; more at once would overrun its receiver.
+            InputPoint.Blocked => at.Retired != _wokenAt,
+            _ => false,
+        };
         if (due)
         {
+            _wokenAt = at.Retired;
             input = Next(at.Retired);
             return true;
         }

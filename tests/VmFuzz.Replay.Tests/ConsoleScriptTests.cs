@@ -83,7 +83,7 @@ public sealed class ConsoleScriptTests
     [Fact]
     public void Script_WithAnotherSource_LeavesItWhatIsItsOwn()
     {
-        ConsoleScript.TryParse("expect \"x\"\nsend \"y\"", out ConsoleScript script);
+        ConsoleScript.TryParse("expect \"x\"\nsend \"yz\"", out ConsoleScript script);
         var source = new ScriptSource(script, new ChaosSource(new ChaosOptions { Nmis = 1, Interrupts = 0, Kicks = 0, TypedBytes = 0, Span = 1 }, static () => 1));
         Assert.Equal(50UL, source.NextDue(0, 50));
         Assert.True(source.TryTake(InputPoint.Boundary, new Position(0, 50, 0), out Input input));
@@ -97,6 +97,9 @@ public sealed class ConsoleScriptTests
         Assert.Equal(InputKind.Random, input.Kind);
         Assert.True(source.TryTake(InputPoint.Blocked, new Position(0, 63, 0), out input));
         Assert.Equal(new Input(InputKind.ConsoleByte, 'y'), input);
+        Assert.False(source.TryTake(InputPoint.Blocked, new Position(0, 63, 1), out _));
+        Assert.True(source.TryTake(InputPoint.Blocked, new Position(0, 64, 0), out input));
+        Assert.Equal(new Input(InputKind.ConsoleByte, 'z'), input);
     }
 
     private static byte[] Play(string text, Accelerator accelerator, out string console, out ScriptSource source)

@@ -139,7 +139,7 @@ public sealed class SnapshotTests
         byte[] state = options.Image(MachineImage.SnapshotRole)!.Bytes.ToArray();
         var random = new SplitMix(11);
         int refused = 0;
-        for (int i = 0; i < 400; i++)
+        for (int i = 0; i < 200; i++)
         {
             byte[] changed = i % 4 == 0 ? state[..(int)random.Below((ulong)state.Length)] : [.. state];
             if (i % 4 != 0)
@@ -161,7 +161,7 @@ public sealed class SnapshotTests
             }
         }
 
-        Assert.InRange(refused, 390, 400);
+        Assert.InRange(refused, 195, 200);
     }
 
     // Of the first inputs of a trace, those that are planned.
