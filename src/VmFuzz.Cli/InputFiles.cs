@@ -118,7 +118,8 @@ internal static class InputFiles
         }
     }
 
-    private static byte[] Read(string path, string what, int most)
+    /// <summary>Reads a whole file that is not empty.</summary>
+    public static byte[] Read(string path, string what, int most)
     {
         try
         {

@@ -72,8 +72,11 @@ internal sealed class MachineOptionSet
     }
 
     /// <summary>Name of the first of these options that was given; null for none.</summary>
-    public string? FirstGiven(ParseResult parsed) =>
-        _all.FirstOrDefault(option => parsed.GetResult(option) is { Implicit: false })?.Name;
+    public string? FirstGiven(ParseResult parsed, bool butCpu = false) =>
+        _all.FirstOrDefault(option => parsed.GetResult(option) is { Implicit: false } && !(butCpu && option == _cpu))?.Name;
+
+    /// <summary>The processor's model.</summary>
+    public string CpuOf(ParseResult parsed) => CpuOf(parsed.GetValue(_cpu));
 
     /// <summary>Checks everything and reads the images.</summary>
     public RunArguments Read(ParseResult parsed)

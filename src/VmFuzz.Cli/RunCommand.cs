@@ -106,7 +106,7 @@ internal static class RunCommand
     private static int StatusOf(in MachineStop stop, RunArguments arguments, ScriptSource? script) => stop.Kind switch
     {
         MachineStopKind.Unimplemented => ExitStatus.EngineBug,
-        MachineStopKind.HypervisorError => ExitStatus.Finding,
+        MachineStopKind.HypervisorError or MachineStopKind.NotHeld => ExitStatus.Finding,
         _ when arguments.Snapshot is not null => stop.Kind == MachineStopKind.Paused ? ExitStatus.Fine : ExitStatus.Finding,
         _ when script?.Current is not null => ExitStatus.Finding,
         MachineStopKind.SerialMatch => ExitStatus.Fine,

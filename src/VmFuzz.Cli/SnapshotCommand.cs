@@ -18,22 +18,30 @@ internal static class SnapshotCommand
             vmfuzz snapshot -bios u-boot.rom --at-text "=> " -o prompt.vmsnap
             vmfuzz snapshot boot.vmtrace --at 700_000 -o middle.vmsnap
             vmfuzz snapshot --from middle.vmsnap --at 750_000 -o later.vmsnap
+            vmfuzz snapshot --import dump.json -o dump.vmsnap
             vmfuzz record --from prompt.vmsnap --until-serial "DRAM:" -o rest.vmtrace
             """;
         var trace = new Argument<string?>("TRACE") { Description = "The trace to take the machine from; without it, a run with the options below is.", Arity = ArgumentArity.ZeroOrOne };
         var at = new Option<string>("--at") { HelpName = "N", Description = "Where: the first boundary between two instructions of the guest at which N are retired, or more." };
         var text = new Option<string>("--at-text") { HelpName = "TEXT", Description = "Where: when the guest has printed this." };
+        var import = new Option<string>("--import") { HelpName = "FILE", Description = "Make the machine of memory and registers from elsewhere, which this JSON file describes (src/docs/snapshots.md). It has no devices; reaching what was not imported ends a run." };
         var output = new Option<string>("--output", "-o") { HelpName = "FILE", Description = "The snapshot to write.", Required = true };
         var force = new Option<bool>("--force") { Description = "Replace the output if it exists." };
         command.Add(trace);
         command.Add(at);
         command.Add(text);
+        command.Add(import);
         command.Add(output);
         command.Add(force);
         var options = new MachineOptionSet(command);
         command.SetAction(parsed =>
         {
             var request = new SnapshotRequest(PositionOf(parsed.GetValue(at)), parsed.GetValue(text), parsed.GetValue(output) ?? "", parsed.GetValue(force));
+            if (parsed.GetValue(import) is { } description)
+            {
+                return OfImport(host, description, request, options, parsed);
+            }
+
             if (request.At == ulong.MaxValue && string.IsNullOrEmpty(request.Text))
             {
                 throw UserError.At("there is no position", "vmfuzz snapshot", "give --at N or --at-text TEXT");
@@ -85,6 +93,25 @@ internal static class SnapshotCommand
         host.Err.WriteLine($"vmfuzz: {(saved.Bytes is null ? "the trace ends before the position" : result.Stop.Text)}");
         host.Err.WriteLine(saved.Text());
         return saved.Bytes is null ? ExitStatus.Finding : ExitStatus.Fine;
+    }
+
+    private static int OfImport(Host host, string description, SnapshotRequest request, MachineOptionSet options, ParseResult parsed)
+    {
+        if (request.At != ulong.MaxValue || request.Text is not null)
+        {
+            throw UserError.At("an imported machine has not run", $"--import {description}", "leave out --at and --at-text");
+        }
+
+        if (options.FirstGiven(parsed, butCpu: true) is { } given)
+        {
+            throw UserError.At($"{given} is for a run", $"--import {description}", "leave it out; only -cpu goes with --import");
+        }
+
+        InputFiles.MustBeWritable(request.Path, "-o", [description], request.Force);
+        using Machine machine = SnapshotImport.Read(description, options.CpuOf(parsed));
+        var saved = new SnapshotResult(request.Path, 0, Snapshot.Save(machine, request.Path, request.Force));
+        host.Err.WriteLine(saved.Text());
+        return ExitStatus.Fine;
     }
 
     private static ulong PositionOf(string? text) =>

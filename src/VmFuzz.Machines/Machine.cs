@@ -41,7 +41,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Options = options;
         Variants = variants ?? MachineVariants.None;
         CpuModels.TryParse(options.Cpu, out CpuModel model);
-        if (options.Kind is MachineKind.Flat or MachineKind.Microvm)
+        if (options.Kind is MachineKind.Flat or MachineKind.Microvm or MachineKind.Imported)
         {
             // There is no local APIC behind the registers of these features.
             model = CpuModels.With(model, CpuFeatures.None, CpuFeatures.X2Apic | CpuFeatures.TscDeadline);
@@ -161,6 +161,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             MachineKind.Pc => new PcMachine(options, inputs, variants),
             MachineKind.Microvm => new MicrovmMachine(options, inputs, variants),
             MachineKind.UnitTest => new UnitTestMachine(options, inputs, variants),
+            MachineKind.Imported => new ImportedMachine(options, inputs, variants),
             _ => new FlatMachine(options, inputs, variants),
         };
         machine.RegisterEventTargets();

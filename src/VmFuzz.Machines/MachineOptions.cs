@@ -14,6 +14,8 @@ public enum MachineKind : byte
     Microvm,
     /// <summary>A PC with what bare-metal tests of hypervisors use.</summary>
     UnitTest,
+    /// <summary>Memory and registers that came from elsewhere, and nothing else.</summary>
+    Imported,
 }
 
 /// <summary>Who is in charge.</summary>
@@ -69,7 +71,10 @@ public sealed record MachineImage(string Role, string Name, ReadOnlyMemory<byte>
     public bool IsKernel => BootLoader.Knows(Bytes);
 
     /// <summary>All roles.</summary>
-    public static ImmutableArray<string> Roles { get; } = [CodeRole, BiosRole, KernelRole, InitrdRole, InputRole, SnapshotRole];
+    public static ImmutableArray<string> Roles { get; } = [CodeRole, BiosRole, KernelRole, InitrdRole, InputRole, SnapshotRole, MapRole];
+
+    /// <summary>The memory of an imported machine (<see cref="MemoryMap"/>).</summary>
+    public const string MapRole = "map";
 
     /// <summary>Largest image of a role. Unit: bytes.</summary>
     public static int MaxBytesOf(string role) => role == SnapshotRole ? MachineOptions.MaxSnapshot : MachineOptions.MaxImage;
@@ -218,6 +223,7 @@ public sealed record MachineOptions
             MachineKind.Pc => PcMachine.ValidateImages(this),
             MachineKind.Microvm => MicrovmMachine.ValidateImages(this),
             MachineKind.UnitTest => UnitTestMachine.ValidateImages(this),
+            MachineKind.Imported => ImportedMachine.ValidateImages(this),
             _ => FlatMachine.ValidateImages(this),
         };
     }

@@ -82,6 +82,9 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
     /// <summary>Is told about changes to pages marked by <see cref="MarkCode"/> and <see cref="MarkTable"/>.</summary>
     public IPageObserver? PageObserver { get; set; }
 
+    /// <summary>Is told the address whenever somebody looks for a page that no slot backs; null for nobody.</summary>
+    public Action<ulong>? Absent { get; set; }
+
     /// <summary>Adds a slot of zeroed memory.</summary>
     /// <param name="address">First address; a multiple of 4096.</param>
     /// <param name="bytes">Size; a multiple of 4096.</param>
@@ -141,6 +144,7 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
             }
         }
 
+        Absent?.Invoke(address);
         page = default;
         return false;
     }

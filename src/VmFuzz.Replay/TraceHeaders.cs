@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using VmFuzz.Machines;
+using VmFuzz.Replay.Snapshots;
 using VmFuzz.Trace;
 
 namespace VmFuzz.Replay;
@@ -32,6 +33,18 @@ public static class TraceHeaders
     /// <param name="plugins">Name and version of each plug-in that is here; empty or default for none.</param>
     /// <returns>What is wrong, in one line that says what to do; or null.</returns>
     public static string? TryOptions(TraceReader reader, bool compareOnly, out MachineOptions options, bool knowsInput = false, ImmutableArray<string> plugins = default)
+    {
+        if (reader.Header is { Source: Snapshot.Source })
+        {
+            options = new MachineOptions();
+            return "a snapshot has no events to replay; go on from it with 'vmfuzz run --from FILE'";
+        }
+
+        return TryMachine(reader, compareOnly, out options, knowsInput, plugins);
+    }
+
+    // The machine of a trace or of a snapshot.
+    internal static string? TryMachine(TraceReader reader, bool compareOnly, out MachineOptions options, bool knowsInput = false, ImmutableArray<string> plugins = default)
     {
         options = new MachineOptions();
         if (reader.Header is not { } header)

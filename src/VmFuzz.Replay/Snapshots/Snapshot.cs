@@ -59,7 +59,7 @@ public static class Snapshot
             return "a trace, not a snapshot; make one of it with 'vmfuzz snapshot'";
         }
 
-        string? wrong = TraceHeaders.TryOptions(reader, compareOnly: false, out options);
+        string? wrong = TraceHeaders.TryMachine(reader, compareOnly: false, out options);
         return wrong ?? (options.Image(MachineImage.SnapshotRole) is null ? "the snapshot holds no state" : null);
     }
 
@@ -107,7 +107,7 @@ public static class Snapshot
         var end = new TraceEvent();
         end.Clear(TraceEventKind.End);
         end.Retired = machine.Processor.Retired;
-        end.SetText(machine.Stop.Text);
+        end.SetText(machine.Stop.Kind == MachineStopKind.None ? "the machine has not run" : machine.Stop.Text);
         writer.Finish(end);
         return writer.Length;
     }

@@ -133,9 +133,15 @@ public sealed class SnapshotTests
 
     // The container's checksums are right; the state in it is not.
     [Fact]
-    public void Restore_OfAChangedState_IsRefusedInOneLine()
+    public void Restore_OfAChangedState_IsRefusedInOneLineOrChangesNothing()
     {
         MachineOptions options = From(Saved());
+        List<string> saved;
+        using (Machine machine = Create(options, new NoInputs()))
+        {
+            saved = State(machine);
+        }
+
         byte[] state = options.Image(MachineImage.SnapshotRole)!.Bytes.ToArray();
         var random = new SplitMix(11);
         int refused = 0;
@@ -151,8 +157,9 @@ public sealed class SnapshotTests
 
             try
             {
+                // What a field cannot hold is dropped: the state is the one that was saved.
                 using Machine machine = Create(With(options, changed), new NoInputs());
-                machine.Run();
+                Assert.Equal(saved, State(machine));
             }
             catch (TraceFileException error)
             {
@@ -161,7 +168,7 @@ public sealed class SnapshotTests
             }
         }
 
-        Assert.InRange(refused, 195, 200);
+        Assert.InRange(refused, 150, 200);
     }
 
     // Of the first inputs of a trace, those that are planned.
