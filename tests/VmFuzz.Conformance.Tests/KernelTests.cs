@@ -56,16 +56,22 @@ public sealed class KernelTests
         Records(["run", "-machine", "pc", "-accel", accel, "-bios", SeaBios, "--until-serial", "No bootable device"], 50_000_000);
     }
 
-    private static string[] Linux(string accel, string boot, string until)
+    /// <summary>The newest cloud kernel; skips where there is none.</summary>
+    internal static string Kernel()
     {
         string? kernel = Directory.Exists(Modules)
             ? Directory.EnumerateFiles(Modules, "vmlinuz-*-cloud-amd64").Order(StringComparer.Ordinal).LastOrDefault()
             : null;
         Assert.SkipWhen(kernel is null, "no cloud kernel is installed (package linux-image-cloud-amd64)");
+        return kernel!;
+    }
+
+    private static string[] Linux(string accel, string boot, string until)
+    {
         string initrd = Path.Combine(Repository.Guests, "linux-init.bin");
         return
         [
-            "run", "-machine", "microvm", "-accel", accel, "-m", "72M", "-kernel", kernel!, "-initrd", initrd, "--boot", boot,
+            "run", "-machine", "microvm", "-accel", accel, "-m", "72M", "-kernel", Kernel(), "-initrd", initrd, "--boot", boot,
             "-append", CommandLine, "--until-serial", until,
         ];
     }
