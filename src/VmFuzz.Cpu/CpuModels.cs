@@ -98,7 +98,7 @@ public static class CpuModels
         | CpuFeatures.Fxsr | CpuFeatures.Sse | CpuFeatures.Sse2;
 
     // All of their instructions are modelled, and the models do not show them.
-    private const CpuFeatures Optional = CpuFeatures.Mmx;
+    private const CpuFeatures Optional = CpuFeatures.Mmx | CpuFeatures.Ssse3 | CpuFeatures.Sse42 | CpuFeatures.Pclmulqdq | CpuFeatures.Aes | CpuFeatures.Sha;
 
     /// <summary>The default: a 64-bit processor with everything that a stock kernel asks for.</summary>
     public static CpuModel VmFuzz64 { get; } = Create(

@@ -66,7 +66,7 @@ public static class Deviations
             """{"code":"d9e8"}""",
             """{"id":null,"error":"not modelled: instruction fld1 (Fld1) at RIP 0x10000"}"""),
         new("missing.vector-arithmetic", "SSE Instructions",
-            "the machine stops and says so: arithmetic on vectors is not modelled, but moves and bitwise logic are", "the instruction executes",
+            "the machine stops and says so: arithmetic on floating-point vectors is not modelled, but that on integers is", "the instruction executes",
             """{"code":"0f58c1"}""",
             """{"id":null,"error":"not modelled: instruction addps xmm0,xmm1 (Addps_xmm_xmmm128) at RIP 0x10000"}"""),
     ];

@@ -17,6 +17,7 @@ internal static class SameOperations
         ([Mnemonic.Andnps, Mnemonic.Andnpd, Mnemonic.Pandn], "the kind of the elements does not matter to bitwise logic"),
         ([Mnemonic.Orps, Mnemonic.Orpd, Mnemonic.Por], "the kind of the elements does not matter to bitwise logic"),
         ([Mnemonic.Xorps, Mnemonic.Xorpd, Mnemonic.Pxor], "the kind of the elements does not matter to bitwise logic"),
+        ([Mnemonic.Pextrd, Mnemonic.Extractps], "the kind of the elements does not matter to a move"),
         ([Mnemonic.Nop, Mnemonic.Reservednop, Mnemonic.Pause, Mnemonic.Endbr32, Mnemonic.Endbr64, Mnemonic.Rdsspd, Mnemonic.Rdsspq, Mnemonic.Prefetch,
             Mnemonic.Prefetchw, Mnemonic.Prefetchwt1, Mnemonic.Prefetchnta, Mnemonic.Prefetcht0, Mnemonic.Prefetcht1, Mnemonic.Prefetcht2, Mnemonic.Prefetchit0,
             Mnemonic.Prefetchit1, Mnemonic.Cldemote, Mnemonic.Lfence, Mnemonic.Mfence, Mnemonic.Sfence, Mnemonic.Fneni, Mnemonic.Fndisi, Mnemonic.Fnsetpm],

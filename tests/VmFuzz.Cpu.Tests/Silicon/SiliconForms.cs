@@ -178,6 +178,10 @@ internal static class SiliconForms
                     when _random.Below(4) != 0 && _ins.Op1Kind != OpKind.Immediate8:
                     SetCount((ulong)_random.Below(40));
                     break;
+                case Mnemonic.Pcmpestri or Mnemonic.Pcmpestri64 or Mnemonic.Pcmpestrm or Mnemonic.Pcmpestrm64 when _ins.Op1Kind != OpKind.Memory:
+                    _start.Registers[0] = VectorValues.Length(ref _random) & NativeForms.MaskOf(bitness);
+                    _start.Registers[2] = VectorValues.Length(ref _random) & NativeForms.MaskOf(bitness);
+                    break;
                 default:
                     break;
             }
@@ -384,7 +388,9 @@ internal static class SiliconForms
         private bool SetMemory(int operand)
         {
             _ins.SetOpKind(operand, OpKind.Memory);
-            _memoryAt = Address();
+
+            // AMD's processors do not ask for the alignment of SHA's operands.
+            _memoryAt = form.Code.CpuidFeatures() is [CpuidFeature.SHA] ? Address() & ~15UL : Address();
             Fill(_memoryAt - 8, 24);
             if (form.Mnemonic is Mnemonic.Lar or Mnemonic.Lsl or Mnemonic.Verr or Mnemonic.Verw or Mnemonic.Mov)
             {

@@ -135,6 +135,8 @@ public sealed unsafe class VectorOracleTests(ITestOutputHelper output)
             thunk.State[r] = RandomForms.Value(ref random);
         }
 
+        thunk.State[0] = VectorValues.Length(ref random);
+        thunk.State[2] = VectorValues.Length(ref random);
         thunk.State[4] = 0x8000;
         thunk.State[6] = Operand - ins.MemoryDisplacement64;
         thunk.State[7] = Operand + (ulong)random.Below(32);

@@ -23,6 +23,9 @@ internal static class VectorValues
         }
     }
 
+    /// <summary>A length of a string, mostly one that a register holds; the sign does not matter.</summary>
+    public static ulong Length(ref SplitMix64 random) => random.Below(4) == 0 ? RandomForms.Value(ref random) : (ulong)(random.Below(40) - 20);
+
     private static ulong Quadword(ref SplitMix64 random)
     {
         switch (random.Below(6))

@@ -38,6 +38,43 @@ internal static class PackedShuffles
             Vector128.Shuffle(left, Places(order)), Upper(Vector128.Shuffle(right, Places(order))))),
         OfImmediate<ulong>(Mnemonic.Shufpd, static (left, right, order) => Vector128.Create(left[order & 1], right[(order >> 1) & 1])),
 
+        Of<byte>(
+            Mnemonic.Pshufb,
+            static (left, right) => Vector128.Shuffle(left, right & Vector128.Create((byte)0x8F)),
+            static (left, right) => Vector128.Shuffle(left, right & Vector128.Create((byte)0x87))),
+        OfImmediate<byte>(
+            Mnemonic.Palignr,
+            static (left, right, places) => MoveDown(right, Math.Min((int)places, 16)) | (places < 16 ? MoveUp(left, 16 - places) : MoveDown(left, Math.Min(places - 16, 16))),
+            static (left, right, places) => MoveDown(Join(right, left), Math.Min((int)places, 16))),
+        OfSource<uint>(Mnemonic.Movsldup, static source => Vector128.Shuffle(source, Vector128.Create(0U, 0, 2, 2))),
+        OfSource<uint>(Mnemonic.Movshdup, static source => Vector128.Shuffle(source, Vector128.Create(1U, 1, 3, 3))),
+        OfSource<ulong>(Mnemonic.Movddup, static source => Vector128.Create(source[0])),
+
+        OfSource<sbyte>(Mnemonic.Pmovsxbw, static source => Vector128.WidenLower(source).AsSByte()),
+        OfSource<sbyte>(Mnemonic.Pmovsxbd, static source => Vector128.WidenLower(Vector128.WidenLower(source)).AsSByte()),
+        OfSource<sbyte>(Mnemonic.Pmovsxbq, static source => Vector128.WidenLower(Vector128.WidenLower(Vector128.WidenLower(source))).AsSByte()),
+        OfSource<short>(Mnemonic.Pmovsxwd, static source => Vector128.WidenLower(source).AsInt16()),
+        OfSource<short>(Mnemonic.Pmovsxwq, static source => Vector128.WidenLower(Vector128.WidenLower(source)).AsInt16()),
+        OfSource<int>(Mnemonic.Pmovsxdq, static source => Vector128.WidenLower(source).AsInt32()),
+        OfSource<byte>(Mnemonic.Pmovzxbw, static source => Vector128.WidenLower(source).AsByte()),
+        OfSource<byte>(Mnemonic.Pmovzxbd, static source => Vector128.WidenLower(Vector128.WidenLower(source)).AsByte()),
+        OfSource<byte>(Mnemonic.Pmovzxbq, static source => Vector128.WidenLower(Vector128.WidenLower(Vector128.WidenLower(source))).AsByte()),
+        OfSource<ushort>(Mnemonic.Pmovzxwd, static source => Vector128.WidenLower(source).AsUInt16()),
+        OfSource<ushort>(Mnemonic.Pmovzxwq, static source => Vector128.WidenLower(Vector128.WidenLower(source)).AsUInt16()),
+        OfSource<uint>(Mnemonic.Pmovzxdq, static source => Vector128.WidenLower(source).AsUInt32()),
+
+        OfImmediate<ushort>(Mnemonic.Pblendw, static (left, right, mask) => Blend(left, right, Vector128.Create((ushort)1, 2, 4, 8, 16, 32, 64, 128), mask)),
+        OfImmediate<uint>(Mnemonic.Blendps, static (left, right, mask) => Blend(left, right, Vector128.Create(1U, 2, 4, 8), mask)),
+        OfImmediate<ulong>(Mnemonic.Blendpd, static (left, right, mask) => Blend(left, right, Vector128.Create(1UL, 2), mask)),
+        OfThree<sbyte>(Mnemonic.Pblendvb, static (left, right, mask) => Vector128.ConditionalSelect(Negative(mask), right, left)),
+        OfThree<int>(Mnemonic.Blendvps, static (left, right, mask) => Vector128.ConditionalSelect(Negative(mask), right, left)),
+        OfThree<long>(Mnemonic.Blendvpd, static (left, right, mask) => Vector128.ConditionalSelect(Negative(mask), right, left)),
+
+        OfImmediate<uint>(Mnemonic.Insertps, InsertSingle),
+        OfImmediate<byte>(Mnemonic.Pinsrb, static (left, right, place) => left.WithElement(place & 15, right[0])),
+        OfImmediate<uint>(Mnemonic.Pinsrd, static (left, right, place) => left.WithElement(place & 3, right[0])),
+        OfImmediate<ulong>(Mnemonic.Pinsrq, static (left, right, place) => left.WithElement(place & 1, right[0])),
+
         // A word comes from a general register or from memory.
         OfImmediate<ushort>(
             Mnemonic.Pinsrw,
@@ -46,6 +83,16 @@ internal static class PackedShuffles
     ];
 
     private const byte Identity = 0b11_10_01_00;
+
+    private static Vector128<T> Blend<T>(Vector128<T> left, Vector128<T> right, Vector128<T> bits, T mask) =>
+        Vector128.ConditionalSelect(Chosen(bits, Vector128.Create(mask)), right, left);
+
+    // SDM "INSERTPS": an element of the source, its place, then elements that become zero.
+    private static Vector128<uint> InsertSingle(Vector128<uint> left, Vector128<uint> right, byte control)
+    {
+        Vector128<uint> inserted = left.WithElement((control >> 4) & 3, right[control >> 6]);
+        return inserted & ~Chosen(Vector128.Create(1U, 2, 4, 8), Vector128.Create((uint)control));
+    }
 
     private static Vector128<ushort> Unsigned(Vector128<short> value, short most) => Vector128.Min(Vector128.Max(value, Vector128<short>.Zero), Vector128.Create(most)).AsUInt16();
 

@@ -15,6 +15,9 @@ internal static class VectorExtracts
         ([Code.Movmskpd_r32_xmm, Code.Movmskpd_r64_xmm], static (source, _) => Vector128.ExtractMostSignificantBits(source.AsUInt64())),
         ([Code.Pextrw_r32_mm_imm8, Code.Pextrw_r64_mm_imm8], static (source, place) => source.AsUInt16()[place & 3]),
         ([Code.Pextrw_r32_xmm_imm8, Code.Pextrw_r64_xmm_imm8, Code.Pextrw_r32m16_xmm_imm8, Code.Pextrw_r64m16_xmm_imm8], static (source, place) => source.AsUInt16()[place & 7]),
+        ([Code.Pextrb_r32m8_xmm_imm8, Code.Pextrb_r64m8_xmm_imm8], static (source, place) => source[place & 15]),
+        ([Code.Pextrd_rm32_xmm_imm8, Code.Extractps_rm32_xmm_imm8, Code.Extractps_r64m32_xmm_imm8], static (source, place) => source.AsUInt32()[place & 3]),
+        ([Code.Pextrq_rm64_xmm_imm8], static (source, place) => source.AsUInt64()[place & 1]),
     ];
 
     public static readonly ImmutableArray<InstructionRow> Rows =

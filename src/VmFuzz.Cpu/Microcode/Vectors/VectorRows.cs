@@ -10,6 +10,7 @@ internal static class VectorRows
         .. VectorMoves.Rows,
         .. PackedRows.All,
         .. VectorExtracts.Rows,
+        .. PackedTests.Rows,
         .. MaskedStores.Rows,
         .. MmxState.Rows,
     ];
