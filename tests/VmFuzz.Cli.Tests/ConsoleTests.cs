@@ -6,14 +6,7 @@ namespace VmFuzz.Cli.Tests;
 /// <summary>What a person types, and what a script types for one.</summary>
 public sealed class ConsoleTests : CommandFixture
 {
-    // in al,dx on the line status until a byte is there; in al,dx; out dx,al; 'q' ends the run.
-    private static readonly byte[] Echo =
-    [
-        0x66, 0xBA, 0xF8, 0x03, 0xB0, 0x3E, 0xEE,
-        0x66, 0xBA, 0xFD, 0x03, 0xEC, 0xA8, 0x01, 0x74, 0xF7,
-        0x66, 0xBA, 0xF8, 0x03, 0xEC, 0xEE, 0x3C, 0x71, 0x75, 0xED,
-        0x31, 0xC0, 0xE6, 0xF4,
-    ];
+    private static string Echo => Path.Combine(Root, "corpus", "guests", "echo64.bin");
 
     [Fact]
     public void Escape_Keys_AreOurs()
@@ -37,7 +30,7 @@ public sealed class ConsoleTests : CommandFixture
     public void ExpectScript_ThatIsAnswered_IsFineAndReplays()
     {
         string trace = At("t.vmtrace");
-        Ran ran = Run("record", "-kernel", Make("echo.bin", Echo), "--expect-script", Script("expect \">\"\nsend \"hi\\rq\"\n"), "-o", trace);
+        Ran ran = Run("record", "-kernel", Echo, "--expect-script", Script("expect \">\"\nsend \"hi\\rq\"\n"), "-o", trace);
         Assert.True(ran.Status == 0, ran.Err);
         Assert.StartsWith(">hi\rq", ran.Out, StringComparison.Ordinal);
         Assert.Equal(0, Run("replay", trace).Status);
@@ -46,12 +39,11 @@ public sealed class ConsoleTests : CommandFixture
     [Fact]
     public void ExpectScript_WhoseTextDoesNotCome_IsStatus1AndSaysWhere()
     {
-        string echo = Make("echo.bin", Echo);
         string script = Script("# first\nexpect \"]\"\n");
-        Ran ran = Run("run", "-kernel", echo, "--expect-script", script, "--max-instructions", "1000000");
+        Ran ran = Run("run", "-kernel", Echo, "--expect-script", script, "--max-instructions", "1000000");
         Assert.Equal(1, ran.Status);
         Assert.Contains("the script came to line 2: its text did not appear", ran.Err, StringComparison.Ordinal);
-        Ran json = Run("run", "-kernel", echo, "--expect-script", script, "--max-instructions", "1000000", "--json");
+        Ran json = Run("run", "-kernel", Echo, "--expect-script", script, "--max-instructions", "1000000", "--json");
         Assert.Equal(2, json.Json.GetProperty("scriptLine").GetInt32());
     }
 
@@ -71,8 +63,7 @@ public sealed class ConsoleTests : CommandFixture
     public async Task Terminal_InRawMode_GivesKeysToTheGuestAndIsPutBack(string keys, string shown, string status)
     {
         Assert.SkipUnless(File.Exists("/usr/bin/script"), "script (package bsdutils) is not installed");
-        string echo = Make("echo.bin", Echo);
-        string command = $"stty -a > {At("before")}; {Quote(DotNet)} {Quote(typeof(Program).Assembly.Location)} run -kernel {Quote(echo)}; echo status=$?; stty -a > {At("after")}";
+        string command = $"stty -a > {At("before")}; {Quote(DotNet)} {Quote(typeof(Program).Assembly.Location)} run -kernel {Quote(Echo)}; echo status=$?; stty -a > {At("after")}";
         var start = new ProcessStartInfo("/usr/bin/script", ["-qec", command, "/dev/null"])
         {
             RedirectStandardInput = true,

@@ -7,15 +7,6 @@ namespace VmFuzz.Replay.Tests;
 
 public sealed class ConsoleScriptTests
 {
-    // Prints '>', then echoes what comes on the serial port; 'q' ends the run.
-    private static readonly byte[] Echo =
-    [
-        0x66, 0xBA, 0xF8, 0x03, 0xB0, 0x3E, 0xEE,
-        0x66, 0xBA, 0xFD, 0x03, 0xEC, 0xA8, 0x01, 0x74, 0xF7,
-        0x66, 0xBA, 0xF8, 0x03, 0xEC, 0xEE, 0x3C, 0x71, 0x75, 0xED,
-        0x31, 0xC0, 0xE6, 0xF4,
-    ];
-
     [Fact]
     public void TryParse_AllForms_GivesTheStepsWithTheirLines()
     {
@@ -111,7 +102,7 @@ public sealed class ConsoleScriptTests
         {
             Accelerator = accelerator,
             MaxInstructions = 5_000_000,
-            Images = [new MachineImage(MachineImage.CodeRole, "echo", Echo)],
+            Images = [new MachineImage(MachineImage.CodeRole, "echo64.bin", File.ReadAllBytes(Path.Combine(Recordings.Root, "corpus", "guests", "echo64.bin")))],
         };
         byte[] trace = Recordings.Record(options, made, machine => machine.ConsoleOutput = value =>
         {
