@@ -33,6 +33,7 @@ internal static class RunCommand
         using TextWriter? logFile = arguments.LogPath.Length == 0
             ? null
             : new StreamWriter(InputFiles.Create(arguments.LogPath, "--log-file"));
+        ulong first = machine.Processor.Retired;
         arguments.Snapshot?.Pause(machine);
         machine.ConsoleOutput = ConsoleOf(machine, screen, script);
         live.Polled = screen.Flush;
@@ -53,7 +54,7 @@ internal static class RunCommand
         var watch = Stopwatch.StartNew();
         if (host.ErrorIsTerminal && keyboard is not { IsTerminal: true })
         {
-            screen.StartProgress(() => ProgressLine(machine, writer, watch.Elapsed.TotalSeconds));
+            screen.StartProgress(() => ProgressLine(machine.Processor.Retired - first, writer, watch.Elapsed.TotalSeconds));
         }
 
         MachineStop stop;
@@ -76,6 +77,7 @@ internal static class RunCommand
             Command = arguments.Snapshot is not null ? "snapshot" : output is null ? "run" : "record",
             Stop = stop,
             Counts = counts(),
+            Before = first,
             Retired = machine.Processor.Retired,
             VirtualTime = machine.Clock.Now,
             ConsoleLength = machine.ConsoleLength,
@@ -229,9 +231,8 @@ internal static class RunCommand
             : 0;
     }
 
-    private static string ProgressLine(Machine machine, TraceWriter? writer, double seconds)
+    private static string ProgressLine(ulong retired, TraceWriter? writer, double seconds)
     {
-        ulong retired = machine.Processor.Retired;
         string line = string.Create(CultureInfo.InvariantCulture, $"{Quantities.Grouped(retired)} instructions, {Quantities.Mips(retired, seconds)} MIPS");
         return writer is null
             ? line

@@ -13,6 +13,9 @@ internal sealed record RunReport
 
     public required RunCounts Counts { get; init; }
 
+    /// <summary>Instructions that the machine had retired before this run: those of the snapshot it went on from.</summary>
+    public ulong Before { get; init; }
+
     public required ulong Retired { get; init; }
 
     public required ulong VirtualTime { get; init; }
@@ -72,7 +75,7 @@ internal sealed record RunReport
             writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  the script came to line {Waits.Line}: {(Waits.Kind == ConsoleStepKind.Expect ? "its text did not appear" : "it was not done")}"));
         }
 
-        writer.WriteLine($"  {Quantities.Grouped(Retired)} instructions in {Quantities.Seconds(Seconds)} s ({Quantities.Mips(Retired, Seconds)} MIPS)");
+        writer.WriteLine("  " + InstructionsText(Before, Retired, Seconds));
         writer.WriteLine(CountsText(Counts));
         if (TracePath is not null)
         {
@@ -96,6 +99,13 @@ internal sealed record RunReport
         }
     }
 
+    /// <summary>Instructions and speed for people; replay prints the same.</summary>
+    public static string InstructionsText(ulong before, ulong retired, double seconds)
+    {
+        string after = before == 0 ? "" : $" after the first {Quantities.Grouped(before)}";
+        return $"{Quantities.Grouped(retired - before)} instructions{after} in {Quantities.Seconds(seconds)} s ({Quantities.Mips(retired - before, seconds)} MIPS)";
+    }
+
     /// <summary>Counts as a line for people; replay prints the same.</summary>
     public static string CountsText(RunCounts counts) => string.Create(
         CultureInfo.InvariantCulture,
@@ -108,6 +118,7 @@ internal sealed record RunReport
         json.WriteString("stop", Stop.Kind.ToString());
         json.WriteString("text", Stop.Text);
         json.WriteNumber("guestStatus", Stop.GuestStatus);
+        json.WriteNumber("before", Before);
         json.WriteNumber("retired", Retired);
         json.WriteNumber("virtualNanoseconds", VirtualTime);
         json.WriteNumber("consoleBytes", ConsoleLength);

@@ -22,13 +22,15 @@ public enum ReplayOutcome : byte
 /// <param name="Counts">Counts of the replayed run.</param>
 /// <param name="Retired">Instructions retired.</param>
 /// <param name="Stop">Why the run ended.</param>
+/// <param name="Before">Instructions that the machine had retired before: those of the snapshot that the run went on from.</param>
 public sealed record ReplayResult(
     ReplayOutcome Outcome,
     Divergence? Divergence,
     ulong Events,
     RunCounts Counts,
     ulong Retired,
-    MachineStop Stop);
+    MachineStop Stop,
+    ulong Before = 0);
 
 /// <summary>
 /// Runs a machine from a trace and compares every event. Takes nothing from the seed or generator that made the
@@ -66,6 +68,7 @@ public sealed class Replayer : IDisposable
     /// <summary>Replays to the end of the trace, to where the machine pauses, or to the first difference.</summary>
     public ReplayResult Run()
     {
+        ulong before = Machine.Processor.Retired;
         MachineStop stop = Machine.Run();
         Divergence? divergence = _verifier.Divergence;
         bool paused = stop.Kind == MachineStopKind.Paused;
@@ -77,7 +80,7 @@ public sealed class Replayer : IDisposable
         ReplayOutcome outcome = divergence is not null ? ReplayOutcome.Diverged
             : _reader.Status.IsWhole && !paused ? ReplayOutcome.Identical
             : ReplayOutcome.IdenticalPrefix;
-        return new ReplayResult(outcome, divergence, _verifier.Compared, _verifier.Counts, Machine.Processor.Retired, stop);
+        return new ReplayResult(outcome, divergence, _verifier.Compared, _verifier.Counts, Machine.Processor.Retired, stop, before);
     }
 
     /// <inheritdoc/>
