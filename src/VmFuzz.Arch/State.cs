@@ -23,6 +23,8 @@ public enum ComponentId : ushort
     VcpuLocalApic = 0x1005,
     /// <summary>Inputs that a VCPU consumed so far; those of VCPU 0 are <see cref="Door"/>.</summary>
     VcpuDoor = 0x1006,
+    /// <summary>Where in a pass the run path stands; in snapshots only.</summary>
+    KvmPass = 0x1007,
     /// <summary>Inputs consumed so far, as a running hash.</summary>
     Door = 1,
     /// <summary>Clock and event queue.</summary>

@@ -31,6 +31,7 @@ internal static class CommandTree
         root.Add(Run(host, help));
         root.Add(Record(host, help));
         root.Add(Replay(host, help));
+        root.Add(SnapshotCommand.Create(host, help));
         root.Add(Trace(host, help));
         root.Add(FuzzCommands.Fuzz(host, help));
         root.Add(FuzzCommands.Worker(host));
@@ -82,6 +83,8 @@ internal static class CommandTree
             vmfuzz run -machine flat -kernel guest.bin --flat-mode real16 --dump-state
             vmfuzz run -machine flat -accel kvm -kernel guest.bin --log exits,int --max-instructions 100000
             vmfuzz run -bios u-boot.rom -serial stdio < keys.txt
+            vmfuzz run -bios u-boot.rom --expect-script prompt.expect
+            vmfuzz run --from booted.vmsnap --max-instructions 30_000_000
             vmfuzz run -kernel guest.bin -s -S
             """;
         var options = new MachineOptionSet(command);

@@ -1,4 +1,6 @@
 using VmFuzz.Machines;
+using VmFuzz.Replay;
+using VmFuzz.Trace;
 
 namespace VmFuzz.Cli;
 
@@ -22,6 +24,24 @@ internal static class InputFiles
     /// <summary>Reads an initial RAM disk.</summary>
     public static MachineImage Initrd(string path) =>
         new(MachineImage.InitrdRole, Path.GetFileName(path), Read(path, "the initial RAM disk", MachineOptions.MaxImage));
+
+    /// <summary>Reads a script for the console.</summary>
+    public static ConsoleScript Script(string path)
+    {
+        byte[] bytes = Read(path, "the script", ConsoleScript.MaxLength);
+        return ConsoleScript.TryParse(System.Text.Encoding.UTF8.GetString(bytes), out ConsoleScript script) is { } wrong
+            ? throw UserError.At(wrong, path, "correct the script")
+            : script;
+    }
+
+    /// <summary>Reads a snapshot: the options of the machine that goes on from it.</summary>
+    public static MachineOptions Snapshot(string path)
+    {
+        using TraceReader reader = ReplayCommand.Open(path);
+        return Replay.Snapshots.Snapshot.TryOptions(reader, out MachineOptions options) is { } wrong
+            ? throw UserError.At(wrong, path, "name a file that 'vmfuzz snapshot' made with this version")
+            : options;
+    }
 
     /// <summary>Complains when a file to be read is not there or a directory.</summary>
     public static void MustExist(string path, string what)
@@ -98,7 +118,8 @@ internal static class InputFiles
         }
     }
 
-    private static byte[] Read(string path, string what, int most)
+    /// <summary>Reads a whole file that is not empty.</summary>
+    public static byte[] Read(string path, string what, int most)
     {
         try
         {

@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using VmFuzz.Arch;
 using VmFuzz.Machines;
+using VmFuzz.Replay;
 
 namespace VmFuzz.Cli;
 
@@ -17,8 +18,8 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
     /// <summary>Instructions after which a running guest is asked to look at the world.</summary>
     public const ulong PollDistance = 1 << 18;
 
-    /// <summary>Instructions between two typed bytes: a byte at 115200 baud.</summary>
-    public const ulong ByteDistance = 86_806;
+    /// <summary>Instructions between two typed bytes.</summary>
+    public const ulong ByteDistance = ScriptSource.ByteDistance;
 
     private readonly object _gate = new();
     private readonly Queue<byte> _bytes = new();
@@ -29,9 +30,10 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
     private readonly Decision[] _decisions = Decisions();
     private int _byteVcpu;
     private ulong _nextByte;
+    private ulong _wokenAt = ulong.MaxValue;
 
-    /// <summary>Whether it makes sense to wait for a byte when the guest idles.</summary>
-    public Func<bool>? MayWait { get; set; }
+    /// <summary>How long to wait for a byte when the guest idles, in milliseconds; <see cref="Timeout.Infinite"/> for ever; null never.</summary>
+    public Func<int>? Patience { get; set; }
 
     /// <summary>Called when the guest idles or was asked to look at the world: a moment to show what it printed.</summary>
     public Action? Polled { get; set; }
@@ -108,18 +110,28 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
                 }
 
                 break;
-            case InputPoint.Random when inner is null:
+            case InputPoint.Random:
+                if (inner is not null && inner.TryTake(point, at, out input))
+                {
+                    return true;
+                }
+
                 Span<byte> value = stackalloc byte[8];
                 RandomNumberGenerator.Fill(value);
                 input = new Input(InputKind.Random, BitConverter.ToUInt64(value), 1);
                 return true;
             case InputPoint.Blocked:
-                if (TakeLive(at.Vcpu, ulong.MaxValue, out input) || (inner?.TryTake(point, at, out input) ?? false))
+                // One byte wakes the guest; more at once would overrun its receiver.
+                bool fresh = at.Retired != _wokenAt;
+                input = default;
+                if ((fresh && TakeLive(at.Vcpu, ulong.MaxValue, out input)) || (inner is not null && inner.TryTake(point, at, out input))
+                    || (fresh && Wait() && TakeLive(at.Vcpu, ulong.MaxValue, out input)))
                 {
+                    _wokenAt = at.Retired;
                     return true;
                 }
 
-                return Wait() && TakeLive(at.Vcpu, ulong.MaxValue, out input);
+                return false;
             default:
                 break;
         }
@@ -178,20 +190,22 @@ internal sealed class LiveSource(IInputSource? inner) : IInputSource
         return true;
     }
 
-    // The guest idles: nothing will happen until a byte comes.
+    // The guest idles: nothing happens until a byte comes, or for as long as the caller has patience.
     private bool Wait()
     {
         Polled?.Invoke();
-        if (MayWait is null || !MayWait())
+        int patience = Patience?.Invoke() ?? 0;
+        if (patience == 0)
         {
             return false;
         }
 
         lock (_gate)
         {
-            while (_attached && !_waiting)
+            bool more = true;
+            while (more && _attached && !_waiting)
             {
-                Monitor.Wait(_gate);
+                more = Monitor.Wait(_gate, patience);
             }
 
             return _waiting;

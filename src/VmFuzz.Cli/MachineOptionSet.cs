@@ -35,6 +35,8 @@ internal sealed class MachineOptionSet
     private readonly Option<string> _loadAddress = Text("--load-address", "ADDRESS", "Where a flat guest is loaded and starts. Default: 0x10000.");
     private readonly Option<string> _rtc = Text("--rtc", "base=TIME", "Time at which the real-time clock starts: base=2000-01-01T00:00:00 (default), base=utc or base=localtime.");
     private readonly Option<string> _serial = Text("--serial", "stdio|file:PATH|none", "Where the first serial port leads. 'stdio' written out also connects piped standard input. A file is replaced, as QEMU does.");
+    private readonly Option<string> _script = Text("--expect-script", "FILE", "Type on the console what the file says when the guest has printed what it says, a step a line: expect \"TEXT\", send \"TEXT\\r\", stop. Status 1 when it does not come to its end.");
+    private readonly Option<string> _from = Text("--from", "FILE", "Go on from a snapshot (vmfuzz snapshot). The machine and its images are the snapshot's.");
     private readonly Option<string> _untilSerial = Text("--until-serial", "TEXT", "Stop when the guest has printed this; status 1 when it never does.");
     private readonly Option<string> _maxInstructions = Text("--max-instructions", "N", "Stop after so many retired instructions.");
     private readonly Option<string> _exitCost = Text("--exit-cost", "NS", "Virtual nanoseconds that a VM exit costs. Default: 1000.");
@@ -54,12 +56,17 @@ internal sealed class MachineOptionSet
 
     private readonly GdbOptionSet _gdb;
 
+    private readonly ImmutableArray<Option> _all;
+
     public MachineOptionSet(Command command)
     {
-        foreach (Option option in (Option[])[
+        _all =
+        [
             _machine, _accel, _cpu, _smp, _scheduleSeed, _memory, _bios, _kernel, _initrd, _append, _boot, _flatMode, _loadAddress, _rtc, _serial,
-            _untilSerial, _maxInstructions, _exitCost, _log, _logFile, _dumpState, _check, _exitWithGuest,
-            _chaos, _chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosFrom, _chaosSpan, _json])
+            _script, _from, _untilSerial, _maxInstructions, _exitCost, _log, _logFile, _dumpState, _check, _exitWithGuest,
+            _chaos, _chaosNmis, _chaosInterrupts, _chaosKicks, _chaosBytes, _chaosFrom, _chaosSpan, _json,
+        ];
+        foreach (Option option in _all)
         {
             command.Options.Add(option);
         }
@@ -67,29 +74,22 @@ internal sealed class MachineOptionSet
         _gdb = new GdbOptionSet(command);
     }
 
+    /// <summary>Name of the first of these options that was given; null for none.</summary>
+    public string? FirstGiven(ParseResult parsed, bool butCpu = false) =>
+        _all.FirstOrDefault(option => parsed.GetResult(option) is { Implicit: false } && !(butCpu && option == _cpu))?.Name;
+
+    /// <summary>The processor's model.</summary>
+    public string CpuOf(ParseResult parsed) => CpuOf(parsed.GetValue(_cpu));
+
     /// <summary>Checks everything and reads the images.</summary>
     public RunArguments Read(ParseResult parsed)
     {
-        string? bios = parsed.GetValue(_bios);
-        string? kernel = parsed.GetValue(_kernel);
-        string? initrd = parsed.GetValue(_initrd);
-        MachineImage? kernelImage = kernel is null ? null : InputFiles.Kernel(kernel);
-        (MachineKind kind, string? accelOfMachine) = MachineOf(parsed.GetValue(_machine), bios, kernelImage);
-        var options = new MachineOptions
+        string? from = parsed.GetValue(_from);
+        MachineOptions options = from is null ? New(parsed) : Resumed(parsed, from);
+        options = options with
         {
-            Kind = kind,
-            Accelerator = AcceleratorOf(parsed.GetValue(_accel) ?? accelOfMachine),
-            Cpu = CpuOf(parsed.GetValue(_cpu)),
-            Processors = ProcessorsOf(parsed.GetValue(_smp)),
-            Memory = MemoryOf(parsed.GetValue(_memory), kind),
-            RtcBase = RtcOf(parsed.GetValue(_rtc)),
-            FlatMode = FlatModeOf(parsed.GetValue(_flatMode)),
-            LoadAddress = Number(parsed, _loadAddress, 0x10000, ulong.MaxValue >> 1),
-            Boot = BootOf(parsed.GetValue(_boot)),
-            CommandLine = parsed.GetValue(_append) ?? "",
             UntilSerial = parsed.GetValue(_untilSerial) ?? "",
             MaxInstructions = Number(parsed, _maxInstructions, 0, ulong.MaxValue >> 2),
-            ExitCost = Number(parsed, _exitCost, 1000, 1_000_000_000),
         };
         if (parsed.GetValue(_maxInstructions) is not null && options.MaxInstructions == 0)
         {
@@ -102,12 +102,14 @@ internal sealed class MachineOptionSet
         }
 
         (SerialTarget serial, string serialPath) = SerialOf(parsed.GetValue(_serial));
+        string? script = parsed.GetValue(_script);
         var arguments = new RunArguments
         {
             Options = options,
-            InputPaths = [.. ((string?[])[bios, kernel, initrd]).OfType<string>()],
+            InputPaths = [.. ((Option<string>[])[_bios, _kernel, _initrd, _script, _from]).Select(parsed.GetValue).OfType<string>()],
             Serial = serial,
             SerialPath = serialPath,
+            Script = script is null ? null : InputFiles.Script(script),
             SerialExplicit = parsed.GetValue(_serial) is not null,
             Log = LogOf(parsed.GetValue(_log)),
             LogPath = parsed.GetValue(_logFile) ?? "",
@@ -128,16 +130,50 @@ internal sealed class MachineOptionSet
             Gdb = _gdb.Read(parsed),
             Json = parsed.GetValue(_json),
         };
-        CheckCombinations(parsed, arguments, bios, kernel);
-        return arguments with { Options = WithImages(options, bios, kernelImage, initrd) };
+        CheckCombinations(parsed, arguments);
+        return options.Validate() is { } wrong ? throw new UserError(wrong) : arguments;
+    }
+
+    // A machine from its options.
+    private MachineOptions New(ParseResult parsed)
+    {
+        string? bios = parsed.GetValue(_bios);
+        string? kernel = parsed.GetValue(_kernel);
+        MachineImage? kernelImage = kernel is null ? null : InputFiles.Kernel(kernel);
+        (MachineKind kind, string? accelOfMachine) = MachineOf(parsed.GetValue(_machine), bios, kernelImage);
+        var options = new MachineOptions
+        {
+            Kind = kind,
+            Accelerator = AcceleratorOf(parsed.GetValue(_accel) ?? accelOfMachine),
+            Cpu = CpuOf(parsed.GetValue(_cpu)),
+            Processors = ProcessorsOf(parsed.GetValue(_smp)),
+            Memory = MemoryOf(parsed.GetValue(_memory), kind),
+            RtcBase = RtcOf(parsed.GetValue(_rtc)),
+            FlatMode = FlatModeOf(parsed.GetValue(_flatMode)),
+            LoadAddress = Number(parsed, _loadAddress, 0x10000, ulong.MaxValue >> 1),
+            Boot = BootOf(parsed.GetValue(_boot)),
+            CommandLine = parsed.GetValue(_append) ?? "",
+            ExitCost = Number(parsed, _exitCost, 1000, 1_000_000_000),
+        };
+        CheckMachine(parsed, kind, bios, kernel);
+        return WithImages(options, bios, kernelImage, parsed.GetValue(_initrd));
+    }
+
+    // The machine of a snapshot, which has all of that already.
+    private MachineOptions Resumed(ParseResult parsed, string from)
+    {
+        Option<string>[] ofMachine = [_machine, _accel, _cpu, _smp, _scheduleSeed, _memory, _bios, _kernel, _initrd, _append, _boot, _flatMode, _loadAddress, _rtc, _exitCost];
+        return ofMachine.FirstOrDefault(o => parsed.GetValue(o) is not null) is { } option
+            ? throw UserError.At($"{option.Name} is for a new machine", $"--from {from}", "leave it out: the machine is the snapshot's")
+            : InputFiles.Snapshot(from);
     }
 
     private static Option<string> Text(string name, string value, string description) =>
         new(name) { HelpName = value, Description = description };
 
-    private void CheckCombinations(ParseResult parsed, RunArguments arguments, string? bios, string? kernel)
+    private void CheckMachine(ParseResult parsed, MachineKind kind, string? bios, string? kernel)
     {
-        bool flat = arguments.Options.Kind == MachineKind.Flat;
+        bool flat = kind == MachineKind.Flat;
         if (flat && bios is not null)
         {
             throw UserError.At("a flat machine has no firmware", $"-bios {bios}", "use -machine pc, or -kernel with raw code");
@@ -148,14 +184,14 @@ internal sealed class MachineOptionSet
             throw UserError.At("a machine starts firmware or a kernel, not both", $"-kernel {kernel}", "leave out -bios or -kernel");
         }
 
-        if (arguments.Options.Kind is MachineKind.Microvm or MachineKind.UnitTest && bios is not null)
+        if (kind is MachineKind.Microvm or MachineKind.UnitTest && bios is not null)
         {
-            throw UserError.At($"a {NameOf(arguments.Options.Kind)} machine has no firmware", $"-bios {bios}", "use -machine pc, or -kernel FILE");
+            throw UserError.At($"a {NameOf(kind)} machine has no firmware", $"-bios {bios}", "use -machine pc, or -kernel FILE");
         }
 
         if ((flat || kernel is null) && ((Option<string>[])[_initrd, _append, _boot]).FirstOrDefault(o => parsed.GetValue(o) is not null) is { } ofKernel)
         {
-            throw UserError.At($"{ofKernel.Name} goes with a kernel", $"-machine {NameOf(arguments.Options.Kind)}", "use -machine microvm or pc and -kernel with a kernel, or leave it out");
+            throw UserError.At($"{ofKernel.Name} goes with a kernel", $"-machine {NameOf(kind)}", "use -machine microvm or pc and -kernel with a kernel, or leave it out");
         }
 
         if (flat && kernel is null)
@@ -165,16 +201,19 @@ internal sealed class MachineOptionSet
 
         if (!flat && bios is null && kernel is null)
         {
-            throw arguments.Options.Kind == MachineKind.Pc
+            throw kind == MachineKind.Pc
                 ? UserError.At("there is nothing to run", "-machine pc", "give firmware with -bios FILE, or a kernel with -kernel FILE")
-                : UserError.At("there is nothing to run", $"-machine {NameOf(arguments.Options.Kind)}", "give a kernel with -kernel FILE");
+                : UserError.At("there is nothing to run", $"-machine {NameOf(kind)}", "give a kernel with -kernel FILE");
         }
 
         if (!flat && (parsed.GetValue(_flatMode) ?? parsed.GetValue(_loadAddress)) is not null)
         {
-            throw UserError.At("--flat-mode and --load-address are for flat machines", $"-machine {NameOf(arguments.Options.Kind)}", "leave them out");
+            throw UserError.At("--flat-mode and --load-address are for flat machines", $"-machine {NameOf(kind)}", "leave them out");
         }
+    }
 
+    private void CheckCombinations(ParseResult parsed, RunArguments arguments)
+    {
         if (arguments.Options.Processors == 1 && parsed.GetValue(_scheduleSeed) is { } seed)
         {
             throw UserError.At("one processor has no turns to draw", $"--schedule-seed {seed}", "add -smp 2, or leave it out");
@@ -222,8 +261,7 @@ internal sealed class MachineOptionSet
             images.Add(InputFiles.Initrd(initrd));
         }
 
-        options = options with { Images = images.ToImmutable() };
-        return options.Validate() is { } wrong ? throw new UserError(wrong) : options;
+        return options with { Images = images.ToImmutable() };
     }
 
     private static (MachineKind Kind, string? Accel) MachineOf(string? text, string? bios, MachineImage? kernel)
@@ -358,7 +396,7 @@ internal sealed class MachineOptionSet
 
     private static (SerialTarget Target, string Path) SerialOf(string? text) => text switch
     {
-        null or "stdio" => (SerialTarget.Stdio, ""),
+        null or "stdio" or "mon:stdio" => (SerialTarget.Stdio, ""),
         "none" => (SerialTarget.None, ""),
         _ when text.StartsWith("file:", StringComparison.Ordinal) => (SerialTarget.File, text[5..]),
         _ => throw UserError.At($"a serial port cannot lead to '{text}'", "-serial", "use stdio, file:PATH or none"),

@@ -107,7 +107,7 @@ internal static class ReplayCommand
             _ => "DIVERGED",
         };
         writer.WriteLine($"{path}: {outcome}");
-        writer.WriteLine($"  {Quantities.Grouped(result.Events)} of {Quantities.Grouped(reader.EventCount)} events verified, {Quantities.Grouped(result.Retired)} instructions in {Quantities.Seconds(seconds)} s ({Quantities.Mips(result.Retired, seconds)} MIPS)");
+        writer.WriteLine($"  {Quantities.Grouped(result.Events)} of {Quantities.Grouped(reader.EventCount)} events verified, {RunReport.InstructionsText(result.Before, result.Retired, seconds)}");
         writer.WriteLine(RunReport.CountsText(result.Counts));
         if (end is not null)
         {

@@ -24,6 +24,21 @@ internal enum LogKinds : byte
     FirstAccess = 16,
 }
 
+/// <summary>A snapshot to make: where, and into which file.</summary>
+/// <param name="At">Retired instructions; <see cref="ulong.MaxValue"/> for none.</param>
+/// <param name="Text">Text on the console; null for none.</param>
+/// <param name="Path">The file.</param>
+/// <param name="Force">Whether an existing file is replaced.</param>
+internal sealed record SnapshotRequest(ulong At, string? Text, string Path, bool Force)
+{
+    /// <summary>Tells a machine where to pause.</summary>
+    public void Pause(Machine machine)
+    {
+        machine.PauseAt = At;
+        machine.PauseAfter = Text is null ? null : new ConsoleMatch(Text);
+    }
+}
+
 /// <summary>Everything that <c>run</c> and <c>record</c> were asked for, checked.</summary>
 internal sealed record RunArguments
 {
@@ -35,6 +50,9 @@ internal sealed record RunArguments
     public SerialTarget Serial { get; init; }
 
     public string SerialPath { get; init; } = "";
+
+    /// <summary>What to wait for on the console and what to type then; null for nothing.</summary>
+    public ConsoleScript? Script { get; init; }
 
     /// <summary>Whether <c>-serial stdio</c> was written out, which connects standard input too.</summary>
     public bool SerialExplicit { get; init; }
@@ -59,6 +77,9 @@ internal sealed record RunArguments
 
     /// <summary>Where gdb connects; null for no gdb.</summary>
     public GdbArguments? Gdb { get; init; }
+
+    /// <summary>A snapshot that the run is for; null for none.</summary>
+    public SnapshotRequest? Snapshot { get; init; }
 
     public bool Json { get; init; }
 }

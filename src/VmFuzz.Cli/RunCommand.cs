@@ -3,8 +3,10 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using VmFuzz.Arch;
 using VmFuzz.Cli.Gdb;
+using VmFuzz.Cli.Terminal;
 using VmFuzz.Machines;
 using VmFuzz.Replay;
+using VmFuzz.Replay.Snapshots;
 using VmFuzz.Trace;
 
 namespace VmFuzz.Cli;
@@ -20,8 +22,10 @@ internal static class RunCommand
             CheckOutput(arguments, output, force);
         }
 
-        var live = new LiveSource(ChaosOf(arguments));
-        using Machine machine = Machine.Create(arguments.Options, new ScheduleSource(live, arguments.ScheduleSeed));
+        ChaosSource? chaos = ChaosOf(arguments);
+        ScriptSource? script = arguments.Script is null ? null : new ScriptSource(arguments.Script, chaos);
+        var live = new LiveSource(script ?? (IInputSource?)chaos);
+        using Machine machine = Machine.Create(arguments.Options, new ScheduleSource(live, arguments.ScheduleSeed), Snapshot.Variants(arguments.Options));
         using TraceWriter? writer = output is null
             ? null
             : TraceWriter.Create(output, TraceHeaders.Of(arguments.Options, SourceName(arguments)), force);
@@ -29,9 +33,10 @@ internal static class RunCommand
         using TextWriter? logFile = arguments.LogPath.Length == 0
             ? null
             : new StreamWriter(InputFiles.Create(arguments.LogPath, "--log-file"));
-        machine.ConsoleOutput = screen.Write;
+        ulong first = machine.Retired;
+        arguments.Snapshot?.Pause(machine);
+        machine.ConsoleOutput = ConsoleOf(machine, screen, script);
         live.Polled = screen.Flush;
-        live.MayWait = () => NothingScheduled(machine);
 
         var end = new TraceEvent();
         Func<RunCounts> counts = Observe(machine, arguments, writer, logFile ?? host.Err, end, out Recorder? recorder);
@@ -43,12 +48,13 @@ internal static class RunCommand
         }
 
         using GdbSession? gdb = GdbSession.Open(host, arguments.Gdb, machine, writable: writer is null, live);
-        using SignalTrap? trap = host.OwnsProcess ? new SignalTrap(live) : null;
-        ConnectInput(host, arguments, live);
+        using Keyboard? keyboard = Keyboard.Open(host, arguments, live);
+        using SignalTrap? trap = host.OwnsProcess ? new SignalTrap(live, keyboard) : null;
+        live.Patience = () => Patience(machine, keyboard is { IsTerminal: true });
         var watch = Stopwatch.StartNew();
-        if (host.ErrorIsTerminal)
+        if (host.ErrorIsTerminal && keyboard is not { IsTerminal: true })
         {
-            screen.StartProgress(() => ProgressLine(machine, writer, watch.Elapsed.TotalSeconds));
+            screen.StartProgress(() => ProgressLine(machine.Retired - first, writer, watch.Elapsed.TotalSeconds));
         }
 
         MachineStop stop;
@@ -61,15 +67,17 @@ internal static class RunCommand
         {
             screen.StopProgress();
             screen.EndLine();
+            keyboard?.Restore();
         }
 
         double seconds = watch.Elapsed.TotalSeconds;
         bool broken = recorder?.DigestBroken ?? false;
         var report = new RunReport
         {
-            Command = output is null ? "run" : "record",
+            Command = arguments.Snapshot is not null ? "snapshot" : output is null ? "run" : "record",
             Stop = stop,
             Counts = counts(),
+            Before = first,
             Retired = machine.Retired,
             VirtualTime = machine.Clock.Now,
             ConsoleLength = machine.ConsoleLength,
@@ -81,7 +89,11 @@ internal static class RunCommand
             MemoryDigest = end.MemoryDigest,
             State = arguments.DumpState ? StateDump.Of(machine) : null,
             Invariants = invariants,
-            Status = broken ? ExitStatus.EngineBug : invariants is { Broken: true } ? ExitStatus.Finding : StatusOf(stop, arguments),
+            Waits = script?.Current,
+            Snapshot = arguments.Snapshot is null ? null : SnapshotCommand.Save(machine, arguments.Snapshot),
+            Status = broken ? ExitStatus.EngineBug
+                : invariants is { Broken: true } ? ExitStatus.Finding
+                : StatusOf(stop, arguments, script),
         };
         report.Write(host, arguments.Json);
         if (broken)
@@ -93,11 +105,13 @@ internal static class RunCommand
     }
 
     /// <summary>The status of a run by why it ended.</summary>
-    internal static int StatusOf(in MachineStop stop, RunArguments arguments) => stop.Kind switch
+    private static int StatusOf(in MachineStop stop, RunArguments arguments, ScriptSource? script) => stop.Kind switch
     {
-        MachineStopKind.SerialMatch => ExitStatus.Fine,
         MachineStopKind.Unimplemented => ExitStatus.EngineBug,
-        MachineStopKind.HypervisorError => ExitStatus.Finding,
+        MachineStopKind.HypervisorError or MachineStopKind.NotHeld => ExitStatus.Finding,
+        _ when arguments.Snapshot is not null => stop.Kind == MachineStopKind.Paused ? ExitStatus.Fine : ExitStatus.Finding,
+        _ when script?.Current is not null => ExitStatus.Finding,
+        MachineStopKind.SerialMatch => ExitStatus.Fine,
         MachineStopKind.DebugExit when arguments.ExitWithGuest => stop.GuestStatus,
         _ => arguments.Options.UntilSerial.Length == 0 ? ExitStatus.Fine : ExitStatus.Finding,
     };
@@ -187,61 +201,53 @@ internal static class RunCommand
         return () => counter.Counts;
     }
 
-    // Waiting for a key makes sense when the guest would take an interrupt and no timer will bring one.
-    private static bool NothingScheduled(Machine machine)
+    // What the guest prints is shown, and read by the script.
+    private static Action<byte> ConsoleOf(Machine machine, Screen screen, ScriptSource? script) => script is null
+        ? screen.Write
+        : value =>
+        {
+            screen.Write(value);
+            if (script.Shown(value, machine.Processor.Retired))
+            {
+                machine.Processor.RecomputeLimit();
+            }
+        };
+
+    // How long waiting for a key makes sense: for ever when the guest would take an interrupt and no timer will bring one;
+    // before a person's eyes also until the next timer, so that a guest that waits neither hurries through time nor keeps the
+    // host busy. Unit: milliseconds.
+    private static int Patience(Machine machine, bool watched)
     {
         bool takes = machine.Kvm is { } kvm
             ? (kvm.Vmx.Current[VmcsField.GuestRflags] & RFlags.If) != 0
             : machine.Processors.Any(static processor => processor.CanBeWoken);
-        return machine.Clock.Events.NextDeadline == ulong.MaxValue && takes;
-    }
-
-    // Standard input is the guest's keyboard when it is a terminal, or when the user wrote -serial stdio.
-    private static void ConnectInput(Host host, RunArguments arguments, LiveSource live)
-    {
-        if (arguments.Serial != SerialTarget.Stdio || host.OpenInput is null || !(host.InputIsTerminal || arguments.SerialExplicit))
+        if (!takes)
         {
-            return;
+            return 0;
         }
 
-        live.Attach(true);
-        var reader = new Thread(() =>
-        {
-            try
-            {
-                using Stream input = host.OpenInput();
-                for (int value = input.ReadByte(); value >= 0; value = input.ReadByte())
-                {
-                    live.Type((byte)value);
-                }
-            }
-            catch (IOException)
-            {
-                // A terminal that goes away is the end of what is typed.
-            }
-
-            live.Attach(false);
-        })
-        { IsBackground = true, Name = "console input" };
-        reader.Start();
+        ulong deadline = machine.Clock.Events.NextDeadline;
+        ulong now = machine.Clock.Now;
+        return deadline == ulong.MaxValue ? Timeout.Infinite
+            : watched && deadline > now ? (int)Math.Min((deadline - now) / 1_000_000, int.MaxValue)
+            : 0;
     }
 
-    private static string ProgressLine(Machine machine, TraceWriter? writer, double seconds)
+    private static string ProgressLine(ulong retired, TraceWriter? writer, double seconds)
     {
-        ulong retired = machine.Retired;
         string line = string.Create(CultureInfo.InvariantCulture, $"{Quantities.Grouped(retired)} instructions, {Quantities.Mips(retired, seconds)} MIPS");
         return writer is null
             ? line
             : string.Create(CultureInfo.InvariantCulture, $"{line}, {Quantities.Grouped(writer.Count)} events, {Quantities.Grouped((ulong)writer.Length)} bytes");
     }
 
-    /// <summary>The first Ctrl-C or SIGTERM ends the run through the door; the second kills.</summary>
+    /// <summary>The first Ctrl-C or SIGTERM ends the run through the door; the second kills, with the terminal put back.</summary>
     private sealed class SignalTrap : IDisposable
     {
         private readonly PosixSignalRegistration _interrupt;
         private readonly PosixSignalRegistration _terminate;
 
-        public SignalTrap(LiveSource live)
+        public SignalTrap(LiveSource live, Keyboard? keyboard)
         {
             _interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Handle);
             _terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Handle);
@@ -250,6 +256,10 @@ internal static class RunCommand
             {
                 context.Cancel = !live.StopRequested;
                 live.RequestStop();
+                if (!context.Cancel)
+                {
+                    keyboard?.Restore();
+                }
             }
         }
 

@@ -13,6 +13,9 @@ internal sealed record RunReport
 
     public required RunCounts Counts { get; init; }
 
+    /// <summary>Instructions that the machine had retired before this run: those of the snapshot it went on from.</summary>
+    public ulong Before { get; init; }
+
     public required ulong Retired { get; init; }
 
     public required ulong VirtualTime { get; init; }
@@ -34,6 +37,12 @@ internal sealed record RunReport
     public IReadOnlyList<KeyValuePair<string, string>>? State { get; init; }
 
     public InvariantCheck? Invariants { get; init; }
+
+    /// <summary>The snapshot that was made or asked for; null when the run was for none.</summary>
+    public SnapshotResult? Snapshot { get; init; }
+
+    /// <summary>The step that the script did not finish; null when it did, or when there is none.</summary>
+    public ConsoleStep? Waits { get; init; }
 
     public required int Status { get; init; }
 
@@ -61,12 +70,22 @@ internal sealed record RunReport
             writer.WriteLine("  this engine does not have it yet; please report it with the guest");
         }
 
-        writer.WriteLine($"  {Quantities.Grouped(Retired)} instructions in {Quantities.Seconds(Seconds)} s ({Quantities.Mips(Retired, Seconds)} MIPS)");
+        if (Waits is not null && Snapshot is null)
+        {
+            writer.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  the script came to line {Waits.Line}: {(Waits.Kind == ConsoleStepKind.Expect ? "its text did not appear" : "it was not done")}"));
+        }
+
+        writer.WriteLine("  " + InstructionsText(Before, Retired, Seconds));
         writer.WriteLine(CountsText(Counts));
         if (TracePath is not null)
         {
             writer.WriteLine($"  {TracePath}: {Quantities.Grouped(TraceEvents)} events, {Quantities.Grouped((ulong)TraceBytes)} bytes");
             writer.WriteLine($"  digest {Quantities.Digest(Digest)}, memory {Quantities.Digest(MemoryDigest)}");
+        }
+
+        if (Snapshot is not null)
+        {
+            writer.WriteLine(Snapshot.Text());
         }
 
         if (Invariants is not null)
@@ -78,6 +97,13 @@ internal sealed record RunReport
         {
             StateDump.Write(writer, State);
         }
+    }
+
+    /// <summary>Instructions and speed for people; replay prints the same.</summary>
+    public static string InstructionsText(ulong before, ulong retired, double seconds)
+    {
+        string after = before == 0 ? "" : $" after the first {Quantities.Grouped(before)}";
+        return $"{Quantities.Grouped(retired - before)} instructions{after} in {Quantities.Seconds(seconds)} s ({Quantities.Mips(retired - before, seconds)} MIPS)";
     }
 
     /// <summary>Counts as a line for people; replay prints the same.</summary>
@@ -92,11 +118,17 @@ internal sealed record RunReport
         json.WriteString("stop", Stop.Kind.ToString());
         json.WriteString("text", Stop.Text);
         json.WriteNumber("guestStatus", Stop.GuestStatus);
+        json.WriteNumber("before", Before);
         json.WriteNumber("retired", Retired);
         json.WriteNumber("virtualNanoseconds", VirtualTime);
         json.WriteNumber("consoleBytes", ConsoleLength);
         json.WriteNumber("seconds", Math.Round(Seconds, 6));
         JsonReport.Counts(json, Counts);
+        if (Waits is not null)
+        {
+            json.WriteNumber("scriptLine", Waits.Line);
+        }
+
         if (TracePath is not null)
         {
             json.WriteStartObject("trace");
@@ -108,6 +140,7 @@ internal sealed record RunReport
             json.WriteString("memoryDigest", Quantities.Digest(MemoryDigest));
         }
 
+        Snapshot?.Write(json);
         Invariants?.Write(json);
         if (State is not null)
         {

@@ -196,8 +196,11 @@ public sealed class Serial16550 : Device, IPortDevice
     /// <inheritdoc/>
     protected override void OnStateRestored() => _count = (byte)Math.Min((int)_count, FifoSize);
 
+    // Writing takes the transmitter's interrupt away; it comes again, as an edge, when the byte has left, which is at once.
     private void Transmit(byte value)
     {
+        _transmitterPending = false;
+        DriveLine();
         _transmitterPending = true;
         if ((_mcr & McrLoop) != 0)
         {

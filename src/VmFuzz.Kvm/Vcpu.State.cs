@@ -131,6 +131,59 @@ public sealed partial class Vcpu
         return [.. fields];
     }
 
+    /// <summary>
+    /// Where in a pass the VCPU stands when the machine was stopped in the middle of the guest (<see cref="StoppedInGuest"/>).
+    /// It is in no digest; a machine that goes on elsewhere has it restored behind everything else.
+    /// </summary>
+    public IStateful Pass => _pass ??= new PassState(this);
+
+    private PassState? _pass;
+
+    private sealed class PassState(Vcpu vcpu) : IStateful
+    {
+        private static readonly ImmutableArray<StateField> PassFields =
+        [
+            new(0, "stoppedInGuest", 8), new(1, "maskBefore", 8), new(2, "debugCtlBefore", 8), new(3, "softNmiEntry", 8),
+            new(4, "guestSince", 8),
+        ];
+
+        public ComponentId Component => ComponentId.KvmPass + (ushort)(vcpu.Index * 16);
+
+        public ReadOnlySpan<StateField> Fields => PassFields.AsSpan();
+
+        public void ReadField(int index, Span<byte> destination) => StateFields.Put(destination, index switch
+        {
+            0 => vcpu.StoppedInGuest ? 1UL : 0,
+            1 => vcpu._maskBefore,
+            2 => vcpu.Vmx.DebugCtlBefore,
+            3 => vcpu.Vmx.SoftNmiEntry,
+            _ => vcpu.Host.GuestSince,
+        });
+
+        public void WriteField(int index, ReadOnlySpan<byte> source)
+        {
+            ulong value = StateFields.Take(source);
+            switch (index)
+            {
+                case 0:
+                    vcpu.StoppedInGuest = value != 0;
+                    break;
+                case 1:
+                    vcpu._maskBefore = value;
+                    break;
+                case 2:
+                    vcpu.Vmx.DebugCtlBefore = value;
+                    break;
+                case 3:
+                    vcpu.Vmx.SoftNmiEntry = value;
+                    break;
+                default:
+                    vcpu.Host.GuestSince = value;
+                    break;
+            }
+        }
+    }
+
     private sealed class Copied : IStateCopy
     {
         private readonly Vcpu _vcpu;

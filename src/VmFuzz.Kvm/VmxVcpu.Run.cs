@@ -11,10 +11,8 @@ public sealed unsafe partial class VmxVcpu
     private VmxResult _failure;
     private EntryOutcome _outcome;
     private ulong _hostStack;
-    private ulong _debugCtlBefore;
     private bool _nmiKnownUnmasked;
     private bool _softNmiBlocked;
-    private ulong _softNmiEntry;
     private ulong _softNmiBlockedTime;
 
     /// <summary>The last exit.</summary>
@@ -46,6 +44,12 @@ public sealed unsafe partial class VmxVcpu
 
     /// <summary>VMCS field counts of HOST_RSP writes, for S66.</summary>
     public ulong HostStackWrites { get; private set; }
+
+    /// <summary>The host's DEBUGCTL at the entry (S64).</summary>
+    internal ulong DebugCtlBefore { get; set; }
+
+    /// <summary>Time of the entry while an NMI is blocked without virtual NMIs (S58).</summary>
+    internal ulong SoftNmiEntry { get; set; }
 
     internal ExitReason ExitBasic => _exit.Basic;
 
@@ -143,7 +147,7 @@ public sealed unsafe partial class VmxVcpu
         ExitIsFresh = false;
         if (!VirtualNmis && _softNmiBlocked && path.Runs(Row.S58, _vcpu))
         {
-            _softNmiEntry = _vcpu.Vm.Clock.Now;
+            SoftNmiEntry = _vcpu.Vm.Clock.Now;
         }
 
         TraceEntry();
@@ -164,7 +168,7 @@ public sealed unsafe partial class VmxVcpu
             AtomicMsrs.Prepare(this, _vcpu.Vm.Host);
         }
 
-        _debugCtlBefore = _unit.Host.DebugCtl;
+        DebugCtlBefore = _unit.Host.DebugCtl;
         if (_hostStack != HostStackPointer || !path.Runs(Row.S66, _vcpu))
         {
             _hostStack = HostStackPointer;
@@ -197,9 +201,9 @@ public sealed unsafe partial class VmxVcpu
 
         _vcpu.Host.Log(HostEvent.Left);
         RunPath path = _vcpu.Path;
-        if (_debugCtlBefore != 0 && path.Runs(Row.S64, _vcpu))
+        if (DebugCtlBefore != 0 && path.Runs(Row.S64, _vcpu))
         {
-            _unit.Host.DebugCtl = _debugCtlBefore;
+            _unit.Host.DebugCtl = DebugCtlBefore;
             _vcpu.Host.Log(HostEvent.RestoreDebugCtl);
         }
 
@@ -377,7 +381,7 @@ public sealed unsafe partial class VmxVcpu
         }
         else if (_softNmiBlocked)
         {
-            _softNmiBlockedTime += _vcpu.Vm.Clock.Now - _softNmiEntry;
+            _softNmiBlockedTime += _vcpu.Vm.Clock.Now - SoftNmiEntry;
         }
     }
 

@@ -23,6 +23,8 @@ internal sealed class BareAccelerator : IAccelerator
 
     public IStateful[] InnerComponents => [];
 
+    public IStateful[] PausedComponents => [];
+
     public void Restored()
     {
     }

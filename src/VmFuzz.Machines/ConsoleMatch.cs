@@ -3,15 +3,22 @@ using System.Text;
 namespace VmFuzz.Machines;
 
 /// <summary>Looks for a text in a stream of bytes.</summary>
-internal sealed class ConsoleMatch
+public sealed class ConsoleMatch
 {
     private readonly byte[] _text;
     private readonly int[] _fallback;
     private int _length;
 
+    /// <summary>Looks for a text in UTF-8. An empty one is never found.</summary>
     public ConsoleMatch(string text)
+        : this(Encoding.UTF8.GetBytes(text))
     {
-        _text = Encoding.UTF8.GetBytes(text);
+    }
+
+    /// <summary>Looks for bytes.</summary>
+    public ConsoleMatch(ReadOnlySpan<byte> text)
+    {
+        _text = text.ToArray();
         _fallback = new int[_text.Length + 1];
         for (int i = 1, k = 0; i < _text.Length; i++)
         {

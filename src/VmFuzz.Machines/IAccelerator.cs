@@ -11,6 +11,9 @@ internal interface IAccelerator
     /// <summary>State of its own that is part of snapshots and of the digest at the end of a run.</summary>
     IStateful[] InnerComponents { get; }
 
+    /// <summary>State of its own that only a machine paused in the middle of the guest has; restored behind all other.</summary>
+    IStateful[] PausedComponents { get; }
+
     /// <summary>Fields were set from outside: drop what was derived from them.</summary>
     void Restored();
 

@@ -40,6 +40,8 @@ public sealed class KvmAccelerator : IAccelerator, IVmmHost, IVirtualTime, IDisp
 
     IStateful[] IAccelerator.InnerComponents => [Vm, Vmx, Vmx.Host, Vcpu.Host, Vcpu];
 
+    IStateful[] IAccelerator.PausedComponents => [Vcpu.Pass];
+
     void IAccelerator.Restored() => Vmx.Restored();
 
     bool IVmmHost.StopRequested

@@ -41,7 +41,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Options = options;
         Variants = variants ?? MachineVariants.None;
         CpuModels.TryParse(options.Cpu, out CpuModel model);
-        if (options.Kind is MachineKind.Flat or MachineKind.Microvm)
+        if (options.Kind is MachineKind.Flat or MachineKind.Microvm or MachineKind.Imported)
         {
             // There is no local APIC behind the registers of these features.
             model = CpuModels.With(model, CpuFeatures.None, CpuFeatures.X2Apic | CpuFeatures.TscDeadline);
@@ -111,6 +111,21 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
 
     /// <summary>What only snapshots and the digest at the end cover: the hypervisor's own state and the modelled host.</summary>
     public IReadOnlyList<IStateful> InnerComponents => _inner;
+
+    /// <summary>
+    /// Everything that a machine paused in the middle of its run is made of, memory apart, in the order in which it is
+    /// restored: <see cref="Components"/>, <see cref="InnerComponents"/>, and where in its loop the hypervisor stands.
+    /// </summary>
+    public IEnumerable<IStateful> WholeState => _components.Concat(_inner).Concat(Root.PausedComponents);
+
+    /// <summary>
+    /// Retired instructions at which the run pauses: it stops at the first instruction boundary of the guest at or behind this
+    /// count, and a machine with the same <see cref="WholeState"/> and memory goes on from there. None unless set.
+    /// </summary>
+    public ulong PauseAt { get; set; } = ulong.MaxValue;
+
+    /// <summary>A text on the console behind which the run pauses; null for none.</summary>
+    public ConsoleMatch? PauseAfter { get; set; }
 
     /// <summary>Brings derived state up to date after fields of components were set from outside.</summary>
     public void StateRestored()
@@ -186,6 +201,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             MachineKind.Pc => new PcMachine(options, inputs, variants),
             MachineKind.Microvm => new MicrovmMachine(options, inputs, variants),
             MachineKind.UnitTest => new UnitTestMachine(options, inputs, variants),
+            MachineKind.Imported => new ImportedMachine(options, inputs, variants),
             _ => new FlatMachine(options, inputs, variants),
         };
         machine.RegisterEventTargets();
@@ -236,11 +252,15 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         Root.Observe(observer);
     }
 
-    /// <summary>Runs until the machine stops. To run again, <see cref="Reset"/> it first.</summary>
+    /// <summary>Runs until the machine stops. To run again, <see cref="Reset"/> it first. A run that pauses has not ended.</summary>
     public MachineStop Run()
     {
         Root.Run();
-        Observer?.OnEnd(_stop);
+        if (_stop.Kind != MachineStopKind.Paused)
+        {
+            Observer?.OnEnd(_stop);
+        }
+
         return _stop;
     }
 
@@ -302,6 +322,12 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             return false;
         }
 
+        if (retired >= PauseAt || PauseAfter is { Matched: true })
+        {
+            RequestStop(new MachineStop(MachineStopKind.Paused, $"the machine was paused after {retired} instructions"));
+            return false;
+        }
+
         if (_match.Matched && !UnderHypervisor)
         {
             Sync();
@@ -335,7 +361,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
             }
         }
 
-        ulong limit = Math.Min(_nextSync - others, due);
+        ulong limit = Math.Min(Math.Min(_nextSync - others, due), PauseAt);
         limit = Math.Min(limit, Turns?.End ?? ulong.MaxValue);
         ulong deadline = Clock.Events.NextDeadline;
         if (deadline != ulong.MaxValue)
@@ -425,7 +451,7 @@ public abstract class Machine : IBoundary, IBusObserver, IConsoleSink, IMachineC
         ConsoleHash = StateHash.Step(ConsoleHash, value);
         ConsoleOutput?.Invoke(value);
         Observer?.OnConsole(value);
-        if (_match.Add(value))
+        if (_match.Add(value) | (PauseAfter?.Add(value) ?? false))
         {
             Current.RecomputeLimit();
         }

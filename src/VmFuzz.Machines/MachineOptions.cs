@@ -14,6 +14,8 @@ public enum MachineKind : byte
     Microvm,
     /// <summary>A PC with what bare-metal tests of hypervisors use.</summary>
     UnitTest,
+    /// <summary>Memory and registers that came from elsewhere, and nothing else.</summary>
+    Imported,
 }
 
 /// <summary>Who is in charge.</summary>
@@ -60,11 +62,22 @@ public sealed record MachineImage(string Role, string Name, ReadOnlyMemory<byte>
     /// <summary>Its initial RAM disk.</summary>
     public const string InitrdRole = "initrd";
 
+    /// <summary>
+    /// The state that a run goes on from, which whoever makes the machine puts into it (<see cref="MachineVariants.Prepare"/>).
+    /// </summary>
+    public const string SnapshotRole = "snapshot";
+
     /// <summary>Whether it is a kernel that some boot protocol loads, by its first bytes.</summary>
     public bool IsKernel => BootLoader.Knows(Bytes);
 
     /// <summary>All roles.</summary>
-    public static ImmutableArray<string> Roles { get; } = [CodeRole, BiosRole, KernelRole, InitrdRole, InputRole];
+    public static ImmutableArray<string> Roles { get; } = [CodeRole, BiosRole, KernelRole, InitrdRole, InputRole, SnapshotRole, MapRole];
+
+    /// <summary>The memory of an imported machine (<see cref="MemoryMap"/>).</summary>
+    public const string MapRole = "map";
+
+    /// <summary>Largest image of a role. Unit: bytes.</summary>
+    public static int MaxBytesOf(string role) => role == SnapshotRole ? MachineOptions.MaxSnapshot : MachineOptions.MaxImage;
 }
 
 /// <summary>Everything a run starts from. A value; a trace's header holds it as settings and images.</summary>
@@ -75,6 +88,9 @@ public sealed record MachineOptions
 
     /// <summary>Largest image: 64 MiB.</summary>
     public const int MaxImage = 64 << 20;
+
+    /// <summary>Largest state to go on from: 1 GiB.</summary>
+    public const int MaxSnapshot = 1 << 30;
 
     /// <summary>Most virtual nanoseconds that an exit can cost: one second.</summary>
     public const ulong MaxExitCost = 1_000_000_000;
@@ -216,9 +232,10 @@ public sealed record MachineOptions
                 return $"{image.Name}: the image is empty";
             }
 
-            if (image.Bytes.Length > MaxImage)
+            int most = MachineImage.MaxBytesOf(image.Role);
+            if (image.Bytes.Length > most)
             {
-                return $"{image.Name}: the image has {image.Bytes.Length} bytes; at most {MaxImage} can be loaded";
+                return $"{image.Name}: the image has {image.Bytes.Length} bytes; at most {most} can be loaded";
             }
         }
 
@@ -227,6 +244,7 @@ public sealed record MachineOptions
             MachineKind.Pc => PcMachine.ValidateImages(this),
             MachineKind.Microvm => MicrovmMachine.ValidateImages(this),
             MachineKind.UnitTest => UnitTestMachine.ValidateImages(this),
+            MachineKind.Imported => ImportedMachine.ValidateImages(this),
             _ => FlatMachine.ValidateImages(this),
         };
     }

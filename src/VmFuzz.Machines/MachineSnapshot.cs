@@ -14,7 +14,7 @@ internal sealed class MachineSnapshot
     {
         _processors = [.. machine.Processors.Select(static processor => new ProcessorSnapshot(processor))];
         var copies = new List<IStateCopy>();
-        foreach (IStateful component in machine.Components.Concat(machine.InnerComponents))
+        foreach (IStateful component in machine.WholeState)
         {
             if (component is not ProcessorState)
             {

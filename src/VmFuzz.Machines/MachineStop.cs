@@ -29,6 +29,10 @@ public enum MachineStopKind : byte
     EventStorm,
     /// <summary>The guest powered the machine off.</summary>
     PowerOff,
+    /// <summary>The run was paused where <see cref="Machine.PauseAt"/> or <see cref="Machine.PauseAfter"/> say.</summary>
+    Paused,
+    /// <summary>The guest reached for what an imported machine does not hold.</summary>
+    NotHeld,
 }
 
 /// <summary>Why a run ended, with a line for people.</summary>

@@ -82,6 +82,9 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
     /// <summary>Is told about changes to pages marked by <see cref="MarkCode"/> and <see cref="MarkTable"/>.</summary>
     public IPageObserver? PageObserver { get; set; }
 
+    /// <summary>Is told the address whenever somebody looks for a page that no slot backs; null for nobody.</summary>
+    public Action<ulong>? Absent { get; set; }
+
     /// <summary>Adds a slot of zeroed memory.</summary>
     /// <param name="address">First address; a multiple of 4096.</param>
     /// <param name="bytes">Size; a multiple of 4096.</param>
@@ -141,12 +144,16 @@ public sealed unsafe class GuestMemory : IDmaMemory, IDisposable
             }
         }
 
+        Absent?.Invoke(address);
         page = default;
         return false;
     }
 
     /// <summary>The host address of a backing page's bytes.</summary>
     public byte* Host(int pageIndex) => _hosts[Checked(pageIndex)];
+
+    /// <summary>The bytes of a backing page as they are now.</summary>
+    public ReadOnlySpan<byte> Contents(int pageIndex) => new(_hosts[Checked(pageIndex)], Gpa.PageSize);
 
     /// <summary>The guest-physical address at which a backing page was added first.</summary>
     public Gpa HomeOf(int pageIndex) => new(_homes[pageIndex]);

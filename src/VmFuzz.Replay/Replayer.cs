@@ -1,4 +1,5 @@
 using VmFuzz.Machines;
+using VmFuzz.Replay.Snapshots;
 using VmFuzz.Trace;
 
 namespace VmFuzz.Replay;
@@ -8,7 +9,7 @@ public enum ReplayOutcome : byte
 {
     /// <summary>Every event was the recorded one, to the end.</summary>
     Identical,
-    /// <summary>Every event of a truncated trace was the recorded one.</summary>
+    /// <summary>Every event of a truncated trace was the recorded one, or every one before a pause.</summary>
     IdenticalPrefix,
     /// <summary>Something differed.</summary>
     Diverged,
@@ -21,13 +22,15 @@ public enum ReplayOutcome : byte
 /// <param name="Counts">Counts of the replayed run.</param>
 /// <param name="Retired">Instructions retired by all VCPUs.</param>
 /// <param name="Stop">Why the run ended.</param>
+/// <param name="Before">Instructions that the machine had retired before: those of the snapshot that the run went on from.</param>
 public sealed record ReplayResult(
     ReplayOutcome Outcome,
     Divergence? Divergence,
     ulong Events,
     RunCounts Counts,
     ulong Retired,
-    MachineStop Stop);
+    MachineStop Stop,
+    ulong Before = 0);
 
 /// <summary>
 /// Runs a machine from a trace and compares every event. Takes nothing from the seed or generator that made the
@@ -47,7 +50,7 @@ public sealed class Replayer : IDisposable
     {
         _reader = reader;
         _inputs = new ReplayInputSource(reader);
-        Machine = Machine.Create(options, _inputs, variants);
+        Machine = Machine.Create(options, _inputs, Snapshot.Variants(options, variants));
         bool other = reader.Header is { } header && (header.SemanticsVersion != Engine.SemanticsVersion || header.RowsHash != Engine.RowsHash);
         _verifier = new Verifier(Machine, reader.Events(), other);
         Machine.Observe(_verifier);
@@ -62,20 +65,22 @@ public sealed class Replayer : IDisposable
     /// <summary>Shows everything to another observer too, each thing after it was compared.</summary>
     public void Observe(IMachineObserver observer) => Machine.Observe(new ObserverPair(_verifier, observer));
 
-    /// <summary>Replays to the end of the trace or to the first difference.</summary>
+    /// <summary>Replays to the end of the trace, to where the machine pauses, or to the first difference.</summary>
     public ReplayResult Run()
     {
+        ulong before = Machine.Processor.Retired;
         MachineStop stop = Machine.Run();
         Divergence? divergence = _verifier.Divergence;
-        if (divergence is null && !_verifier.ReachedEnd)
+        bool paused = stop.Kind == MachineStopKind.Paused;
+        if (divergence is null && !_verifier.ReachedEnd && !paused)
         {
             divergence = _verifier.Finish();
         }
 
         ReplayOutcome outcome = divergence is not null ? ReplayOutcome.Diverged
-            : _reader.Status.IsWhole ? ReplayOutcome.Identical
+            : _reader.Status.IsWhole && !paused ? ReplayOutcome.Identical
             : ReplayOutcome.IdenticalPrefix;
-        return new ReplayResult(outcome, divergence, _verifier.Compared, _verifier.Counts, Machine.Retired, stop);
+        return new ReplayResult(outcome, divergence, _verifier.Compared, _verifier.Counts, Machine.Retired, stop, before);
     }
 
     /// <inheritdoc/>

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using VmFuzz.Machines;
+using VmFuzz.Replay.Snapshots;
 using VmFuzz.Trace;
 
 namespace VmFuzz.Replay;
@@ -33,6 +34,18 @@ public static class TraceHeaders
     /// <returns>What is wrong, in one line that says what to do; or null.</returns>
     public static string? TryOptions(TraceReader reader, bool compareOnly, out MachineOptions options, bool knowsInput = false, ImmutableArray<string> plugins = default)
     {
+        if (reader.Header is { Source: Snapshot.Source })
+        {
+            options = new MachineOptions();
+            return "a snapshot has no events to replay; go on from it with 'vmfuzz run --from FILE'";
+        }
+
+        return TryMachine(reader, compareOnly, out options, knowsInput, plugins);
+    }
+
+    // The machine of a trace or of a snapshot.
+    internal static string? TryMachine(TraceReader reader, bool compareOnly, out MachineOptions options, bool knowsInput = false, ImmutableArray<string> plugins = default)
+    {
         options = new MachineOptions();
         if (reader.Header is not { } header)
         {
@@ -64,9 +77,10 @@ public static class TraceHeaders
         for (int i = 0; i < reader.Blobs.Length; i++)
         {
             TraceBlobReference blob = reader.Blobs[i];
-            if (blob.Length > MachineOptions.MaxImage)
+            int most = MachineImage.MaxBytesOf(blob.Role);
+            if (blob.Length > most)
             {
-                return $"the image {blob.Name} has {blob.Length} bytes; at most {MachineOptions.MaxImage} can be loaded";
+                return $"the image {blob.Name} has {blob.Length} bytes; at most {most} can be loaded";
             }
 
             for (int j = 0; j < i; j++)

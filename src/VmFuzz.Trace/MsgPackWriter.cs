@@ -165,6 +165,9 @@ public ref struct MsgPackWriter
         PutBytes(bytes);
     }
 
+    /// <summary>Writes bytes of a byte string whose head was written (<see cref="WriteBinHeader"/>).</summary>
+    public void WriteBytes(scoped ReadOnlySpan<byte> bytes) => PutBytes(bytes);
+
     /// <summary>Writes a text given as UTF-8.</summary>
     /// <param name="utf8">Valid UTF-8; not checked here.</param>
     public void WriteText(scoped ReadOnlySpan<byte> utf8)

@@ -82,19 +82,31 @@ public class LiveSourceTests
     [Fact]
     public void TryTake_BlockedWithoutConsole_ReturnsAtOnce()
     {
-        var source = new LiveSource(null) { MayWait = static () => true };
+        var source = new LiveSource(null) { Patience = static () => Timeout.Infinite };
         Assert.False(source.TryTake(InputPoint.Blocked, new Position(0, 0, 0), out _));
+    }
+
+    [Fact]
+    public void TryTake_BlockedWithSeveralBytes_GivesOneAtACount()
+    {
+        var source = new LiveSource(null);
+        source.Type(1);
+        source.Type(2);
+        Assert.True(source.TryTake(InputPoint.Blocked, new Position(0, 7, 0), out _));
+        Assert.False(source.TryTake(InputPoint.Blocked, new Position(0, 7, 1), out _));
+        Assert.True(source.TryTake(InputPoint.Blocked, new Position(0, 8, 0), out Input second));
+        Assert.Equal(2UL, second.Value);
     }
 
     [Fact]
     public async Task TryTake_BlockedWithConsole_WaitsForAByteOrTheEnd()
     {
-        var source = new LiveSource(null) { MayWait = static () => true };
+        var source = new LiveSource(null) { Patience = static () => Timeout.Infinite };
         source.Attach(true);
         Task<bool> byByte = Task.Run(() => source.TryTake(InputPoint.Blocked, new Position(0, 0, 0), out Input input) && input.Value == 'y', TestContext.Current.CancellationToken);
         source.Type((byte)'y');
         Assert.True(await byByte);
-        Task<bool> byEnd = Task.Run(() => source.TryTake(InputPoint.Blocked, new Position(0, 0, 1), out _), TestContext.Current.CancellationToken);
+        Task<bool> byEnd = Task.Run(() => source.TryTake(InputPoint.Blocked, new Position(0, 1, 0), out _), TestContext.Current.CancellationToken);
         source.Attach(false);
         Assert.False(await byEnd);
     }

@@ -22,6 +22,8 @@ public sealed partial class KernelTests
     private const string CommandLineOfPc = "earlyprintk=ttyS0,115200,keep pci=off mitigations=off nokaslr tsc=reliable "
         + "tsc_early_khz=1000000 no_timer_check lpj=4000000 panic=-1 reboot=t random.trust_cpu=on cryptomgr.notests i8042.nopnp";
 
+    private static readonly string Init = Path.Combine(Repository.Guests, "linux-init.bin");
+
     private static bool Long => Environment.GetEnvironmentVariable("VMFUZZ_LONG") == "1";
 
     [Theory]
@@ -150,19 +152,20 @@ public sealed partial class KernelTests
 
     private static string[] Linux(string accel, string boot, string until) =>
     [
-        "run", "-machine", "microvm", "-accel", accel, "-m", "72M", .. Kernel(), "--boot", boot,
+        "run", "-machine", "microvm", "-accel", accel, "-m", "72M", "-kernel", Kernel(), "-initrd", Init, "--boot", boot,
         "-append", CommandLine, "--until-serial", until,
     ];
 
     private static string[] LinuxOfPc() =>
-        ["run", "-machine", "pc", "-m", "128M", .. Kernel(), "-append", CommandLineOfPc, "--until-serial", Line];
+        ["run", "-machine", "pc", "-m", "128M", "-kernel", Kernel(), "-initrd", Init, "-append", CommandLineOfPc, "--until-serial", Line];
 
-    private static string[] Kernel()
+    /// <summary>The newest cloud kernel; skips where there is none.</summary>
+    internal static string Kernel()
     {
         string? kernel = Directory.Exists(Modules)
             ? Directory.EnumerateFiles(Modules, "vmlinuz-*-cloud-amd64").Order(StringComparer.Ordinal).LastOrDefault()
             : null;
         Assert.SkipWhen(kernel is null, "no cloud kernel is installed (package linux-image-cloud-amd64)");
-        return ["-kernel", kernel!, "-initrd", Path.Combine(Repository.Guests, "linux-init.bin")];
+        return kernel!;
     }
 }

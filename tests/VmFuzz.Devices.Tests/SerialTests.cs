@@ -94,6 +94,88 @@ public sealed class SerialTests
     }
 
     [Fact]
+    public void Interrupts_TransmitterWrittenWithoutIdentification_GivesAnotherEdge()
+    {
+        _serial.WritePort(4, 1, 0x08);
+        _serial.WritePort(1, 1, 0x02);
+        int rises = _line.Rises;
+        _serial.WritePort(0, 1, 'x');
+        Assert.True(_line.Level);
+        Assert.Equal(rises + 1, _line.Rises);
+    }
+
+    [Fact]
+    public void Interrupts_AllCauses_AreIdentifiedByPriorityAndClearedEachItsOwnWay()
+    {
+        _serial.WritePort(2, 1, 0x41); // FIFO, trigger at 4.
+        _serial.WritePort(4, 1, 0x18); // Loop-back, to move the modem lines.
+        _serial.WritePort(4, 1, 0x08);
+        _serial.WritePort(1, 1, 0x0F);
+        for (byte i = 0; i < 17; i++)
+        {
+            _serial.Receive(i);
+        }
+
+        Assert.Equal(0xC6u, _serial.ReadPort(2, 1)); // Line status: the overrun.
+        Assert.Equal(0x63u, _serial.ReadPort(5, 1));
+        Assert.Equal(0xC4u, _serial.ReadPort(2, 1)); // Received data.
+        for (int i = 0; i < 13; i++)
+        {
+            Assert.True(_line.Level);
+            _serial.ReadPort(0, 1);
+        }
+
+        Assert.Equal(0xCCu, _serial.ReadPort(2, 1)); // Time-out: fewer than the trigger level.
+        for (int i = 0; i < 3; i++)
+        {
+            _serial.ReadPort(0, 1);
+        }
+
+        Assert.Equal(0xC2u, _serial.ReadPort(2, 1)); // Transmitter, cleared by this.
+        Assert.Equal(0xC0u, _serial.ReadPort(2, 1)); // Modem status.
+        Assert.True(_line.Level);
+        Assert.NotEqual(0u, _serial.ReadPort(6, 1) & 0x0F);
+        Assert.Equal(0xC1u, _serial.ReadPort(2, 1));
+        Assert.False(_line.Level);
+    }
+
+    [Theory]
+    [InlineData(0x00, 1)]
+    [InlineData(0x01, 1)]
+    [InlineData(0x41, 4)]
+    [InlineData(0x81, 8)]
+    [InlineData(0xC1, 14)]
+    public void Interrupts_ReceivedData_ComeAtTheTriggerLevel(uint control, int level)
+    {
+        _serial.WritePort(2, 1, control);
+        _serial.WritePort(1, 1, 0x01);
+        for (int i = 1; i < level; i++)
+        {
+            _serial.Receive(0);
+            Assert.Equal(12u, _serial.ReadPort(2, 1) & 0x0F);
+        }
+
+        _serial.Receive(0);
+        Assert.Equal(4u, _serial.ReadPort(2, 1) & 0x0F);
+    }
+
+    [Fact]
+    public void Identification_OfTheChip_IsThatOfA16550A()
+    {
+        // As drivers look: FIFO bits 6 and 7 appear with FCR bit 0 and go with it; bit 5 (64-byte FIFO) never.
+        _serial.WritePort(2, 1, 0x01);
+        Assert.Equal(0xC0u, _serial.ReadPort(2, 1) & 0xF0);
+        _serial.WritePort(2, 1, 0x21);
+        Assert.Equal(0xC0u, _serial.ReadPort(2, 1) & 0xF0);
+        _serial.WritePort(2, 1, 0x00);
+        Assert.Equal(0u, _serial.ReadPort(2, 1) & 0xF0);
+        _serial.WritePort(1, 1, 0xFF);
+        Assert.Equal(0x0Fu, _serial.ReadPort(1, 1)); // No sleep mode.
+        _serial.WritePort(4, 1, 0xFF);
+        Assert.Equal(0x1Fu, _serial.ReadPort(4, 1)); // No automatic flow control.
+    }
+
+    [Fact]
     public void Interrupts_WithoutOut2_LineStaysLow()
     {
         _serial.WritePort(1, 1, 0x02);

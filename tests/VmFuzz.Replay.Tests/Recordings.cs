@@ -28,11 +28,11 @@ internal static class Recordings
         return Record(options, new ChaosSource(chaos, new SplitMix(seed).Next), change);
     }
 
-    public static byte[] Record(MachineOptions options, IInputSource source, Action<Machine>? change = null)
+    public static byte[] Record(MachineOptions options, IInputSource source, Action<Machine>? change = null, MachineVariants? variants = null)
     {
         Assert.Null(options.Validate());
         using var stream = new MemoryStream();
-        using (Machine machine = Machine.Create(options, source))
+        using (Machine machine = Machine.Create(options, source, variants))
         {
             using var recorder = new Recorder(machine, new TraceWriter(stream, TraceHeaders.Of(options, "test"), leaveOpen: true));
             change?.Invoke(machine);

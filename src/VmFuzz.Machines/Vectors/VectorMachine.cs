@@ -126,6 +126,21 @@ public sealed unsafe class VectorMachine : IBus, IClock, IBoundary, IProcessorOb
             why == VectorStop.Unimplemented ? _cpu.UnimplementedText : "");
     }
 
+    /// <summary>Gives a processor of the same model the registers that were loaded.</summary>
+    public void CopyRegisters(Processor to)
+    {
+        ArgumentNullException.ThrowIfNull(to);
+        Span<byte> value = stackalloc byte[4096];
+        for (int i = 0; i < ProcessorState.List.Length; i++)
+        {
+            Span<byte> field = value[..ProcessorState.List[i].Width];
+            _cpu.Fields.ReadField(i, field);
+            to.Fields.WriteField(i, field);
+        }
+
+        to.StateChanged();
+    }
+
     /// <summary>Whether the last run changed a register.</summary>
     /// <param name="register">Index into <see cref="VectorRegister.All"/>.</param>
     /// <param name="value">Its value, when it did.</param>
