@@ -25,8 +25,8 @@ public static class CpuFeatureNames
         .. Enum.GetValues<CpuFeatures>().Where(static f => f != CpuFeatures.None).Select(static f => (f, NameOf(f))),
     ];
 
-    /// <summary>The name of a feature.</summary>
-    public static string Of(CpuFeatures feature) => All.First(row => row.Feature == feature).Name;
+    /// <summary>The names of features, with spaces between.</summary>
+    public static string Of(CpuFeatures features) => string.Join(' ', All.Where(row => (row.Feature & features) != 0).Select(static row => row.Name));
 
     /// <summary>Finds a feature by its name; case and the difference between - and _ do not matter.</summary>
     public static bool TryFind(string name, out CpuFeatures feature)

@@ -20,6 +20,17 @@ public sealed class CpuModelTests
         Assert.Equal(CpuModels.VmFuzz64.Features, model.Features);
     }
 
+    [Fact]
+    public void TryParse_VectorFeatures_AreThoseWithoutFloatingPoint()
+    {
+        Assert.Null(CpuModels.TryParse("max,+mmx,+ssse3,+sse4.2,+pclmulqdq,+aes,+sha-ni", out CpuModel model));
+        Assert.True(model.Has(CpuFeatures.Mmx | CpuFeatures.Ssse3 | CpuFeatures.Sse42 | CpuFeatures.Pclmulqdq | CpuFeatures.Aes | CpuFeatures.Sha));
+        foreach (string name in (string[])["pni", "sse4.1", "avx", "avx2"])
+        {
+            Assert.StartsWith(name + " is not implemented", CpuModels.TryParse("max,+" + name, out _), StringComparison.Ordinal);
+        }
+    }
+
     [Theory]
     [InlineData("host", "there is no processor model 'host'")]
     [InlineData("max,smep", "'smep' does not switch a feature")]

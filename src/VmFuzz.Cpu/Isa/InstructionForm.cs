@@ -27,8 +27,8 @@ public sealed record InstructionForm(Code Code, InstructionFamily Family, Instru
     /// <summary>The SDM's notation of its encoding.</summary>
     public string Encoding => Code.ToOpCode().ToOpCodeString();
 
-    /// <summary>The feature without which it is #UD, as <c>-cpu</c> names it; empty when it is always there.</summary>
-    public string Feature => Row is { Feature: not CpuFeatures.None } row ? CpuFeatureNames.Of(row.Feature) : "";
+    /// <summary>The features without which it is #UD, as <c>-cpu</c> names them, with spaces between; empty when it is always there.</summary>
+    public string Feature => Row is { } row ? CpuFeatureNames.Of(row.Feature) : "";
 
     /// <summary>Code sizes in which it exists: some of 16, 32 and 64.</summary>
     public ImmutableArray<int> Modes
