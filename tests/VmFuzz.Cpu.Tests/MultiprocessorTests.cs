@@ -4,12 +4,13 @@ using VmFuzz.Memory;
 namespace VmFuzz.Cpu.Tests;
 
 /// <summary>Processors that share memory see each other's writes whatever they cached; INIT and start-up IPIs.</summary>
-public sealed unsafe class MultiprocessorTests : IBus, IClock, IInputSource, IDisposable
+public sealed unsafe class MultiprocessorTests : IDisposable
 {
     private const ulong Writer = 0x2000;
     private const ulong Reader = 0x1000;
     private const ulong PageTable = 0x6000;
 
+    private static readonly NoDevices s_around = new();
     private readonly GuestMemory _memory = new();
     private readonly Processor _first;
     private readonly Processor _second;
@@ -17,16 +18,14 @@ public sealed unsafe class MultiprocessorTests : IBus, IClock, IInputSource, IDi
     public MultiprocessorTests()
     {
         _memory.AddSlot(new Gpa(0), 1 << 20);
-        _first = new Processor(CpuModels.VmFuzz64, _memory, this, this, this, 0);
-        _second = new Processor(CpuModels.VmFuzz64, _memory, this, this, this, 1);
+        _first = new Processor(CpuModels.VmFuzz64, _memory, s_around, s_around, s_around, 0);
+        _second = new Processor(CpuModels.VmFuzz64, _memory, s_around, s_around, s_around, 1);
         Processor.Share([_first, _second]);
 
         // mov word [0x1001], 2; hlt -- and -- mov ax, 1; hlt
         Load(Writer, 0xC7, 0x06, 0x01, 0x10, 0x02, 0x00, 0xF4);
         Load(Reader, 0xB8, 0x01, 0x00, 0xF4);
     }
-
-    public ulong Now => 0;
 
     public void Dispose()
     {
@@ -219,25 +218,5 @@ public sealed unsafe class MultiprocessorTests : IBus, IClock, IInputSource, IDi
         s->Cr0 = Cr0.Pe | Cr0.Pg | Cr0.Et;
         s->Cr3 = 0x5000;
         _second.FlushTlb();
-    }
-
-    uint IBus.ReadPort(ushort port, int size) => 0;
-
-    void IBus.WritePort(ushort port, int size, uint value)
-    {
-    }
-
-    ulong IBus.ReadMmio(Gpa address, int size) => 0;
-
-    void IBus.WriteMmio(Gpa address, int size, ulong value)
-    {
-    }
-
-    ulong IInputSource.NextDue(int vcpu, ulong retired) => ulong.MaxValue;
-
-    bool IInputSource.TryTake(InputPoint point, in Position at, out Input input)
-    {
-        input = default;
-        return false;
     }
 }

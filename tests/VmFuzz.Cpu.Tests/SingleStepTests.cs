@@ -4,7 +4,7 @@ using VmFuzz.Memory;
 namespace VmFuzz.Cpu.Tests;
 
 /// <summary>An indirect branch that is executed alone ends there, even when the block at its target is known.</summary>
-public sealed unsafe class SingleStepTests : IBus, IClock, IInputSource, IDisposable
+public sealed unsafe class SingleStepTests : IDisposable
 {
     private const ulong Branch = 0x1101;
     private const ulong Target = 0x1180;
@@ -13,13 +13,14 @@ public sealed unsafe class SingleStepTests : IBus, IClock, IInputSource, IDispos
     private const ulong Idt = 0x5000;
     private const ulong Stack = 0x8000;
 
+    private static readonly NoDevices s_around = new();
     private readonly GuestMemory _memory = new();
     private readonly Processor _processor;
 
     public SingleStepTests()
     {
         _memory.AddSlot(new Gpa(0), 1 << 20);
-        _processor = new Processor(CpuModels.VmFuzz64, _memory, this, this, this);
+        _processor = new Processor(CpuModels.VmFuzz64, _memory, s_around, s_around, s_around);
 
         // inc ecx; inc ecx; hlt at the target; nothing but hlt in the handlers of vectors 1 and 2.
         Load(Target, 0x41, 0x41, 0xF4);
@@ -29,8 +30,6 @@ public sealed unsafe class SingleStepTests : IBus, IClock, IInputSource, IDispos
         Load(Idt + 16, 0x00, 0x20, 8, 0, 0, 0x8E, 0, 0);
         Load(0x3000, (byte)(Target & 0xFF), (byte)(Target >> 8));
     }
-
-    public ulong Now => 0;
 
     public static TheoryData<string, byte[]> Branches => new()
     {
@@ -111,24 +110,4 @@ public sealed unsafe class SingleStepTests : IBus, IClock, IInputSource, IDispos
     }
 
     private void Load(ulong address, params ReadOnlySpan<byte> bytes) => Assert.True(_memory.TryLoad(new Gpa(address), bytes));
-
-    uint IBus.ReadPort(ushort port, int size) => 0;
-
-    void IBus.WritePort(ushort port, int size, uint value)
-    {
-    }
-
-    ulong IBus.ReadMmio(Gpa address, int size) => 0;
-
-    void IBus.WriteMmio(Gpa address, int size, ulong value)
-    {
-    }
-
-    ulong IInputSource.NextDue(int vcpu, ulong retired) => ulong.MaxValue;
-
-    bool IInputSource.TryTake(InputPoint point, in Position at, out Input input)
-    {
-        input = default;
-        return false;
-    }
 }
