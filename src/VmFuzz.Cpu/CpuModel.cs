@@ -119,6 +119,10 @@ public enum CpuFeatures : ulong
     Aes = 1UL << 53,
     /// <summary>SHA instructions.</summary>
     Sha = 1UL << 54,
+    /// <summary>AVX, and the state component of the upper halves of YMM registers.</summary>
+    Avx = 1UL << 55,
+    /// <summary>AVX2.</summary>
+    Avx2 = 1UL << 56,
 }
 
 /// <summary>One CPUID leaf.</summary>

@@ -69,9 +69,11 @@ public static class CpuModels
         new(CpuFeatures.TscDeadline, 1, CpuidRegister.Ecx, 24),
         new(CpuFeatures.Aes, 1, CpuidRegister.Ecx, 25),
         new(CpuFeatures.Xsave, 1, CpuidRegister.Ecx, 26),
+        new(CpuFeatures.Avx, 1, CpuidRegister.Ecx, 28),
         new(CpuFeatures.Rdrand, 1, CpuidRegister.Ecx, 30),
         new(CpuFeatures.Fsgsbase, 7, CpuidRegister.Ebx, 0),
         new(CpuFeatures.Bmi1, 7, CpuidRegister.Ebx, 3),
+        new(CpuFeatures.Avx2, 7, CpuidRegister.Ebx, 5),
         new(CpuFeatures.Smep, 7, CpuidRegister.Ebx, 7),
         new(CpuFeatures.Bmi2, 7, CpuidRegister.Ebx, 8),
         new(CpuFeatures.Pcid, 7, CpuidRegister.Ebx, 10),
@@ -261,9 +263,15 @@ public static class CpuModels
 
         if ((features & CpuFeatures.Xsave) != 0 && maxBasicLeaf >= 0xD)
         {
-            // x87 and SSE state in the legacy area and the header: 576 bytes.
-            rows.Add(new(0xD, 0, true, 3, 576, 576, 0));
+            // x87 and SSE state in the legacy area and the header: 576 bytes, then the upper halves of YMM registers. What EBX
+            // says at execution follows XCR0.
+            bool avx = (features & CpuFeatures.Avx) != 0;
+            rows.Add(new(0xD, 0, true, avx ? 7U : 3U, 576, avx ? 832U : 576U, 0));
             rows.Add(new(0xD, 1, true, 1, 0, 0, 0)); // XSAVEOPT
+            if (avx)
+            {
+                rows.Add(new(0xD, 2, true, 256, 576, 0, 0));
+            }
         }
 
         if (maxBasicLeaf >= 0x16)

@@ -101,6 +101,54 @@ public sealed unsafe class VectorStateTests
     }
 
     [Fact]
+    public void Xsave_AndXrstor_WithAvxState_RoundTrip()
+    {
+        using SystemFixture machine = Saving();
+        machine.State->Xcr0 = 7;
+        Fill(machine);
+        machine.Completes(0x0F, 0xAE, 0x23); // xsave [rbx]
+        Assert.Equal(7UL, machine.Read(Data + 512, 8));
+        Assert.Equal((102UL, 103UL, 163UL), (machine.Read(Data + 576, 8), machine.Read(Data + 584, 8), machine.Read(Data + 576 + 248, 8)));
+        for (int i = 0; i < 64; i++)
+        {
+            machine.State->Ymm[i] = 0;
+        }
+
+        machine.Completes(0x0F, 0xAE, 0x2B); // xrstor [rbx]
+        Assert.Equal((100UL, 102UL, 161UL, 163UL), (machine.State->Ymm[0], machine.State->Ymm[2], machine.State->Ymm[61], machine.State->Ymm[63]));
+        machine.Write(Data + 512, 8, 3);
+        machine.Completes(0x0F, 0xAE, 0x2B);
+        Assert.Equal((100UL, 0UL, 161UL, 0UL), (machine.State->Ymm[0], machine.State->Ymm[2], machine.State->Ymm[61], machine.State->Ymm[63]));
+    }
+
+    [Fact]
+    public void Vldmxcsr_AndVstmxcsr_MoveMxcsr()
+    {
+        using SystemFixture machine = Saving();
+        machine.State->Xcr0 = 7;
+        machine.State->Mxcsr = 0x1F80;
+        machine.Write(Data, 8, 0x7777_0000_9FC0);
+        machine.Completes(0xC5, 0xF8, 0xAE, 0x13); // vldmxcsr [rbx]
+        Assert.Equal(0x9FC0UL, machine.State->Mxcsr);
+        machine.State->Mxcsr = 0x1F80;
+        machine.Completes(0xC5, 0xF8, 0xAE, 0x1B); // vstmxcsr [rbx]
+        Assert.Equal((0x7777_0000_1F80UL, 0x1F80UL), (machine.Read(Data, 8), machine.State->Mxcsr));
+        machine.State->Xcr0 = 3;
+        machine.Faults(Vector.Ud, 0, 0xC5, 0xF8, 0xAE, 0x1B);
+    }
+
+    [Fact]
+    public void Xsaveopt_UpperHalvesAsInitialised_AreNotWritten()
+    {
+        using SystemFixture machine = Saving();
+        machine.State->Xcr0 = 7;
+        machine.State->Ymm[1] = 5;
+        machine.Write(Data + 576, 8, 0x7777);
+        machine.Completes(0x0F, 0xAE, 0x33);
+        Assert.Equal((0x7777UL, 2UL), (machine.Read(Data + 576, 8), machine.Read(Data + 512, 8) & 6));
+    }
+
+    [Fact]
     public void Xsave_ComponentsNotAskedFor_KeepMemoryAndHeader()
     {
         using SystemFixture machine = Saving();

@@ -23,6 +23,8 @@ internal static class FormFeatures
         (CpuidFeature.PCLMULQDQ, CpuFeatures.Pclmulqdq),
         (CpuidFeature.AES, CpuFeatures.Aes),
         (CpuidFeature.SHA, CpuFeatures.Sha),
+        (CpuidFeature.AVX, CpuFeatures.Avx),
+        (CpuidFeature.AVX2, CpuFeatures.Avx2),
         (CpuidFeature.XSAVE, CpuFeatures.Xsave),
     ];
 
@@ -39,6 +41,9 @@ internal static class FormFeatures
 
         return CpuFeatures.None;
     }
+
+    /// <summary>Whether models can have all that a form needs.</summary>
+    public static bool AreHere(Code form) => !form.CpuidFeatures().Any(static feature => Of(feature) == CpuFeatures.None);
 
     /// <summary>All features that a form needs.</summary>
     public static CpuFeatures Of(Code form)

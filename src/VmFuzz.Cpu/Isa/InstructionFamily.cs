@@ -70,7 +70,7 @@ public static class InstructionFamilies
         [
             CpuidFeature.FPU, CpuidFeature.FPU287, CpuidFeature.FPU287XL_ONLY, CpuidFeature.FPU387, CpuidFeature.FPU387SL_ONLY,
         ]),
-        new("vectors", FamilyState.Partial, "arithmetic on floating-point vectors and 256-bit registers are not modelled yet; packed integers, moves, bitwise logic, AES, SHA and state are",
+        new("vectors", FamilyState.Partial, "arithmetic on floating point and gathers are not modelled yet; packed integers, moves, bitwise logic, AES, SHA and state are",
         [
             .. Named("AVX").Except(Named("AVX512")), CpuidFeature.MMX, CpuidFeature.SSE, CpuidFeature.SSE2, CpuidFeature.SSE3, CpuidFeature.SSSE3, CpuidFeature.SSE4_1,
             CpuidFeature.SSE4_2, CpuidFeature.AES, CpuidFeature.VAES, CpuidFeature.PCLMULQDQ, CpuidFeature.VPCLMULQDQ, CpuidFeature.SHA,

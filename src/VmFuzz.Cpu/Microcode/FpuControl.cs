@@ -23,6 +23,8 @@ internal static unsafe class FpuControl
         new(Mnemonic.Wait, Wait),
         new(Mnemonic.Ldmxcsr, Ldmxcsr, InstructionTraits.EndsBlock, CpuFeatures.Sse),
         new(Mnemonic.Stmxcsr, Stmxcsr, InstructionTraits.None, CpuFeatures.Sse),
+        new(Mnemonic.Vldmxcsr, static (Processor cpu, in Instruction ins) => Vectors.VexOperands.Available(cpu) ? LoadMxcsr(cpu, ins) : ExecResult.Abort, InstructionTraits.EndsBlock, CpuFeatures.Avx),
+        new(Mnemonic.Vstmxcsr, static (Processor cpu, in Instruction ins) => Vectors.VexOperands.Available(cpu) ? StoreMxcsr(cpu, ins) : ExecResult.Abort, InstructionTraits.None, CpuFeatures.Avx),
         new(Mnemonic.Fxsave, Fxsave, InstructionTraits.None, CpuFeatures.Fxsr),
         new(Mnemonic.Fxsave64, Fxsave, InstructionTraits.None, CpuFeatures.Fxsr),
         new(Mnemonic.Fxrstor, Fxrstor, InstructionTraits.EndsBlock, CpuFeatures.Fxsr),
@@ -117,9 +119,11 @@ internal static unsafe class FpuControl
         return NoPendingError(cpu) ? ExecResult.Next : ExecResult.Abort;
     }
 
-    private static ExecResult Ldmxcsr(Processor cpu, in Instruction ins)
+    private static ExecResult Ldmxcsr(Processor cpu, in Instruction ins) => SseAvailable(cpu) ? LoadMxcsr(cpu, ins) : ExecResult.Abort;
+
+    private static ExecResult LoadMxcsr(Processor cpu, in Instruction ins)
     {
-        if (!SseAvailable(cpu) || !cpu.ReadOperand(ins, 0, out ulong value))
+        if (!cpu.ReadOperand(ins, 0, out ulong value))
         {
             return ExecResult.Abort;
         }
@@ -133,8 +137,10 @@ internal static unsafe class FpuControl
         return ExecResult.Next;
     }
 
-    private static ExecResult Stmxcsr(Processor cpu, in Instruction ins) =>
-        SseAvailable(cpu) && cpu.WriteOperand(ins, 0, cpu.State->Mxcsr) ? ExecResult.Next : ExecResult.Abort;
+    private static ExecResult Stmxcsr(Processor cpu, in Instruction ins) => SseAvailable(cpu) ? StoreMxcsr(cpu, ins) : ExecResult.Abort;
+
+    private static ExecResult StoreMxcsr(Processor cpu, in Instruction ins) =>
+        cpu.WriteOperand(ins, 0, cpu.State->Mxcsr) ? ExecResult.Next : ExecResult.Abort;
 
     private static bool Area(Processor cpu, in Instruction ins, bool write, out ulong linear)
     {

@@ -33,7 +33,7 @@ internal static unsafe class Timestamps
         return ExecResult.Next;
     }
 
-    // Bits that follow the state: OSXSAVE, OSPKE, the APIC's number and its enable bit.
+    // What follows the state: OSXSAVE, OSPKE, the APIC's number and its enable bit, the size of the area of XSAVE.
     private static CpuidLeaf WithDerivedBits(Processor cpu, uint number, CpuidLeaf leaf)
     {
         CpuState* s = cpu.State;
@@ -48,6 +48,8 @@ internal static unsafe class Timestamps
                 return (s->ApicBase & (1 << 11)) != 0 ? leaf : leaf with { Edx = Bit(leaf.Edx, 9, false) };
             case 7 when leaf.Subleaf == 0:
                 return leaf with { Ecx = Bit(leaf.Ecx, 4, (s->Cr4 & Cr4.Pke) != 0) };
+            case 0xD when leaf.Subleaf == 0:
+                return leaf with { Ebx = (uint)ExtendedState.AreaBytes(s->Xcr0) };
             case 0xB or 0x1F:
                 return leaf with { Edx = (uint)cpu.Index };
             default:

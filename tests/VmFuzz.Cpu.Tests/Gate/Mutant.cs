@@ -16,7 +16,7 @@ internal sealed record Mutant(Code Form, string Change, ExecHandler Handler)
         ("OF", RFlags.Of), ("AC", RFlags.Ac),
     ];
 
-    // By what an exchange must leave alone: operands, sizes, code sizes in which the form exists.
+    // By what an exchange must leave alone: encoding, operands, sizes, code sizes in which the form exists.
     private static readonly ILookup<string, InstructionForm> Neighbours = Modelled().ToLookup(static form => Shape(form.Code), StringComparer.Ordinal);
 
     /// <summary>The forms that have a row.</summary>
@@ -74,7 +74,7 @@ internal sealed record Mutant(Code Form, string Change, ExecHandler Handler)
     {
         OpCodeInfo info = code.ToOpCode();
         IEnumerable<OpCodeOperandKind> operands = Enumerable.Range(0, info.OpCount).Select(info.GetOpKind);
-        return $"{string.Join(' ', operands)} {info.MemorySize.GetSize()} {info.OperandSize} {info.AddressSize} {info.Mode16} {info.Mode32} {info.Mode64}";
+        return $"{info.Encoding} {string.Join(' ', operands)} {info.MemorySize.GetSize()} {info.OperandSize} {info.AddressSize} {info.Mode16} {info.Mode32} {info.Mode64}";
     }
 
     private static InstructionRow RowOf(Code form)

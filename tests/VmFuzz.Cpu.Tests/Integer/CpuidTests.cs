@@ -1,9 +1,9 @@
-using VmFuzz.Cpu;
+using VmFuzz.Arch;
 
 namespace VmFuzz.Cpu.Tests.Integer;
 
 /// <summary>CPUID of the models.</summary>
-public sealed class CpuidTests
+public sealed unsafe class CpuidTests
 {
     [Fact]
     public void Models_EveryFeature_ShowsExactlyItsBits()
@@ -24,6 +24,21 @@ public sealed class CpuidTests
                 Assert.True(model.Has(bit.Feature) == ((value >> bit.Bit) & 1) > 0, $"{name} {bit}");
             }
         }
+    }
+
+    [Theory]
+    [InlineData(3UL, 576UL)]
+    [InlineData(7UL, 832UL)]
+    public void Cpuid_SizeOfTheXsaveArea_FollowsXcr0(ulong xcr0, ulong bytes)
+    {
+        using var machine = new TestProcessor(model: NativeForms.WithVectors());
+        machine.Cpu.State->Xcr0 = xcr0;
+        (machine[Gpr.Rax], machine[Gpr.Rcx]) = (0xD, 0);
+        machine.Step(0x0F, 0xA2);
+        Assert.Equal((7UL, bytes, 832UL), (machine[Gpr.Rax], machine[Gpr.Rbx], machine[Gpr.Rcx]));
+        (machine[Gpr.Rax], machine[Gpr.Rcx]) = (0xD, 2);
+        machine.Step(0x0F, 0xA2);
+        Assert.Equal((256UL, 576UL), (machine[Gpr.Rax], machine[Gpr.Rbx]));
     }
 
     [Fact]

@@ -35,7 +35,7 @@ internal static class NativeForms
 
     /// <summary>Features of instructions on vectors that the default model does not show.</summary>
     public const CpuFeatures Vectors = CpuFeatures.Mmx | CpuFeatures.Sse3 | CpuFeatures.Ssse3 | CpuFeatures.Sse41 | CpuFeatures.Sse42 | CpuFeatures.Pclmulqdq
-        | CpuFeatures.Aes | CpuFeatures.Sha;
+        | CpuFeatures.Aes | CpuFeatures.Sha | CpuFeatures.Avx | CpuFeatures.Avx2;
 
     /// <summary>How many times as many cases as usual this run takes.</summary>
     public static readonly int Times = Environment.GetEnvironmentVariable("VMFUZZ_LONG") == "1" ? 20 : 1;

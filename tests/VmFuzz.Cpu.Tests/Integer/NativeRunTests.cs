@@ -7,6 +7,7 @@ namespace VmFuzz.Cpu.Tests.Integer;
 /// Short random programs through <see cref="Processor.Run"/> (blocks, specialised handlers, lazy flags, fusion)
 /// against the host's own processor, in 64- and 32-bit code.
 /// </summary>
+[Collection(NativeThunk.WindowTests)]
 public sealed unsafe class NativeRunTests
 {
     private static readonly int Programs = 3000 * NativeForms.Times;

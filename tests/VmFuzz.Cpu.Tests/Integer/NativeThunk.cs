@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
 using Iced.Intel;
 using VmFuzz.Cpu.Tests.Silicon;
 
@@ -20,6 +21,8 @@ internal sealed unsafe class NativeThunk : IDisposable
     private const int EntrySlot = 19;
     private const int ImageOffset = DataOffset + 0x200;
     private const int ImageSize = 512;
+    private const int YmmOffset = ImageOffset + ImageSize;
+    private const int YmmSize = 16 * 32;
 
     private static int s_descriptors = -1;
 
@@ -27,6 +30,9 @@ internal sealed unsafe class NativeThunk : IDisposable
     public const ulong WindowAddress = 0x5000_0000;
 
     public const int WindowSize = 0x2000;
+
+    /// <summary>Name of the collection of tests that map the window: they take turns.</summary>
+    public const string WindowTests = "native-window";
 
     private readonly byte* _page;
 
@@ -53,6 +59,9 @@ internal sealed unsafe class NativeThunk : IDisposable
 
     /// <summary>The FXSAVE image that is loaded before the instruction and stored after it, where vectors were asked for.</summary>
     public Span<byte> Image => new(_page + ImageOffset, ImageSize);
+
+    /// <summary>All of the YMM registers, where vectors were asked for and the host has AVX; they are loaded after the image.</summary>
+    public Span<byte> Ymm => new(_page + YmmOffset, Avx.IsSupported ? YmmSize : 0);
 
     public static NativeThunk? TryCreate(int bitness = 64, bool vectors = false)
     {
@@ -96,6 +105,7 @@ internal sealed unsafe class NativeThunk : IDisposable
         {
             Emit(ref at, 0x48, 0x0F, 0xAE, 0x0D); // fxrstor64 [rip+image]
             EmitDisplacement(ref at, ImageOffset);
+            EmitYmm(ref at, 0x10); // vmovups ymm, [rip+ymm]
         }
 
         Emit(ref at, 0xFF, 0x35); // push [rip+flags]
@@ -119,6 +129,7 @@ internal sealed unsafe class NativeThunk : IDisposable
             Emit(ref at, 0x48, 0x0F, 0xAE, 0x05); // fxsave64 [rip+image]
             EmitDisplacement(ref at, ImageOffset);
             Emit(ref at, 0xDB, 0xE3); // fninit
+            EmitYmm(ref at, 0x11); // vmovups [rip+ymm], ymm
         }
 
         if (_bitness != 64)
@@ -173,6 +184,15 @@ internal sealed unsafe class NativeThunk : IDisposable
     {
         Emit(ref at, (byte)(0x48 | (register >= 8 ? 4 : 0)), opcode, (byte)(5 | ((register & 7) << 3)));
         EmitSlot(ref at, slot);
+    }
+
+    private void EmitYmm(ref int at, byte opcode)
+    {
+        for (int register = 0; Avx.IsSupported && register < 16; register++)
+        {
+            Emit(ref at, 0xC5, (byte)(register < 8 ? 0xFC : 0x7C), opcode, (byte)(5 | ((register & 7) << 3)));
+            EmitDisplacement(ref at, YmmOffset + (register * 32));
+        }
     }
 
     private void Emit(ref int at, params ReadOnlySpan<byte> bytes)

@@ -22,7 +22,7 @@ internal static class RandomForms
     public static bool IsForeign(OpCodeInfo info) =>
         info.Encoding == EncodingKind.XOP || info.Code.ToString().Contains("KNC", StringComparison.Ordinal);
 
-    public static bool TryEncode(OpCodeInfo info, ref SplitMix64 random, out byte[] bytes, Register memoryBase = Register.None, int bitness = 64)
+    public static bool TryEncode(OpCodeInfo info, ref SplitMix64 random, out byte[] bytes, Register memoryBase = Register.None, int bitness = 64, bool displaces = true)
     {
         bytes = [];
         var ins = new Instruction { Code = info.Code };
@@ -32,7 +32,7 @@ internal static class RandomForms
             {
                 ins.SetOpKind(i, OpKind.Memory);
                 ins.MemoryBase = memoryBase;
-                ins.MemoryDisplacement64 = (ulong)(random.Below(33) - 16) & NativeForms.MaskOf(bitness);
+                ins.MemoryDisplacement64 = displaces ? (ulong)(random.Below(33) - 16) & NativeForms.MaskOf(bitness) : 0;
                 ins.MemoryDisplSize = bitness / 8;
             }
             else if (!TrySetOperand(ref ins, i, info.GetOpKind(i), ref random, bitness))
@@ -45,7 +45,7 @@ internal static class RandomForms
         if (!Encoder.Create(bitness, writer).TryEncode(ins, TestProcessor.Start, out _, out _))
         {
             // High-byte registers cannot stand beside REX ones: another choice may do.
-            return TryEncode(info, ref random, out bytes, memoryBase, bitness);
+            return TryEncode(info, ref random, out bytes, memoryBase, bitness, displaces);
         }
 
         bytes = [.. writer.Bytes];
@@ -68,7 +68,7 @@ internal static class RandomForms
 
     private static bool IsRegisterOrMemory(OpCodeOperandKind kind) => kind is OpCodeOperandKind.r8_or_mem
         or OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r64_or_mem
-        or OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.xmm_or_mem or OpCodeOperandKind.mem;
+        or OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.xmm_or_mem or OpCodeOperandKind.ymm_or_mem or OpCodeOperandKind.mem;
 
     public static bool TrySetOperand(ref Instruction ins, int operand, OpCodeOperandKind kind, ref SplitMix64 random, int bitness)
     {
@@ -98,7 +98,10 @@ internal static class RandomForms
             case OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.mm_reg or OpCodeOperandKind.mm_rm:
                 register = Register.MM0 + random.Below(8);
                 break;
-            case OpCodeOperandKind.xmm_or_mem or OpCodeOperandKind.xmm_reg or OpCodeOperandKind.xmm_rm:
+            case OpCodeOperandKind.ymm_or_mem or OpCodeOperandKind.ymm_reg or OpCodeOperandKind.ymm_rm or OpCodeOperandKind.ymm_vvvv or OpCodeOperandKind.ymm_is4:
+                register = Register.YMM0 + random.Below(bitness == 64 ? 16 : 8);
+                break;
+            case OpCodeOperandKind.xmm_or_mem or OpCodeOperandKind.xmm_reg or OpCodeOperandKind.xmm_rm or OpCodeOperandKind.xmm_vvvv or OpCodeOperandKind.xmm_is4:
                 register = Register.XMM0 + random.Below(bitness == 64 ? 16 : 8);
                 break;
             case OpCodeOperandKind.seg_rDI:

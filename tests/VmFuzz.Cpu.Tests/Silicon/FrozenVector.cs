@@ -158,6 +158,16 @@ internal sealed class FrozenVector
                 continue;
             }
 
+            if (row.Kind == VectorRegisterKind.Xmm)
+            {
+                if (Wide(row.Number, machine) is { } difference)
+                {
+                    return difference;
+                }
+
+                continue;
+            }
+
             VectorValue before = Before(row, i, machine);
             VectorValue expected = _after.TryGetValue(i, out VectorValue after) ? after : before;
             VectorValue actual = machine.TryChange(i, out VectorValue changed) ? changed : before;
@@ -169,6 +179,16 @@ internal sealed class FrozenVector
         }
 
         return null;
+    }
+
+    // A vector register is given, or was changed, as XMM register where the upper half is zero, or as it was.
+    private string? Wide(int number, VectorMachine machine)
+    {
+        int xmm = VectorRegister.Find($"xmm{number}"), ymm = VectorRegister.Find($"ymm{number}");
+        VectorValue before = _given.TryGetValue(ymm, out VectorValue wide) || _given.TryGetValue(xmm, out wide) ? wide : default;
+        VectorValue expected = _after.TryGetValue(ymm, out wide) ? wide : _after.TryGetValue(xmm, out wide) ? new(wide.Low, before.High) : before;
+        VectorValue actual = machine.TryChange(ymm, out wide) ? wide : machine.TryChange(xmm, out wide) ? new(wide.Low, before.High) : before;
+        return expected == actual ? null : $"ymm{number} is 0x{actual.High:x}{actual.Low:x32}";
     }
 
     // Registers of the x87 stack are named from its top, here as it is now.
@@ -264,6 +284,12 @@ internal sealed class FrozenVector
 
     private static ulong Optional(JsonElement json, string member) => json.TryGetProperty(member, out JsonElement value) ? (ulong)Number(value).Low : 0;
 
-    private static VectorValue Number(JsonElement value) =>
-        new(UInt128.Parse(value.GetString().AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture), 0);
+    private static VectorValue Number(JsonElement value)
+    {
+        ReadOnlySpan<char> digits = value.GetString().AsSpan(2);
+        int high = Math.Max(digits.Length - 32, 0);
+        return new(Half(digits[high..]), high == 0 ? 0 : Half(digits[..high]));
+    }
+
+    private static UInt128 Half(ReadOnlySpan<char> digits) => UInt128.Parse(digits, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
 }

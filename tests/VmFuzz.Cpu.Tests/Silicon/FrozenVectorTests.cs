@@ -6,12 +6,12 @@ using VmFuzz.Machines.Vectors;
 namespace VmFuzz.Cpu.Tests.Silicon;
 
 /// <summary>
-/// What a real processor made of some twenty thousand instructions (corpus/vectors), against the model, on any machine.
+/// What a real processor made of some forty thousand instructions (corpus/vectors), against the model, on any machine.
 /// .ci/make-vectors makes the files again.
 /// </summary>
 public sealed class FrozenVectorTests
 {
-    private const int LeastVectors = 15_000;
+    private const int LeastVectors = 35_000;
 
     [Theory]
     [InlineData(false)]

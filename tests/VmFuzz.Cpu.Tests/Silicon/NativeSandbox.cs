@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
 using Iced.Intel;
 using VmFuzz.Arch;
 using static Iced.Intel.AssemblerRegisters;
@@ -54,6 +55,9 @@ internal sealed unsafe class NativeSandbox : IDisposable
     private const ulong Mxcsr = Image + 24;
     private const ulong Stack = Image + 32;
     private const ulong Xmm = Image + 160;
+
+    // Loaded after the image where the host has AVX.
+    private const ulong Ymm = Data + 0x400;
     private const ulong SignalStack = Base + 0x10000;
 
     // In the order of SiliconState.Segments.
@@ -126,7 +130,8 @@ internal sealed unsafe class NativeSandbox : IDisposable
         for (int r = 0; r < 16; r++)
         {
             At<ulong>(Registers + ((ulong)r * 8)) = one.Start.Registers[r];
-            At<UInt128>(Xmm + ((ulong)r * 16)) = one.Start.Xmm[r];
+            At<UInt128>(Xmm + ((ulong)r * 16)) = At<UInt128>(Ymm + ((ulong)r * 32)) = one.Start.Xmm[r];
+            At<UInt128>(Ymm + ((ulong)r * 32) + 16) = one.Start.High[r];
         }
 
         for (int r = 0; r < 8; r++)
@@ -199,6 +204,7 @@ internal sealed unsafe class NativeSandbox : IDisposable
         {
             state.Registers[r] = At<ulong>(Registers + ((ulong)r * 8));
             state.Xmm[r] = At<UInt128>(Xmm + ((ulong)r * 16));
+            state.High[r] = At<UInt128>(Ymm + ((ulong)r * 32) + 16);
         }
 
         for (int r = 0; r < 8; r++)
@@ -216,6 +222,7 @@ internal sealed unsafe class NativeSandbox : IDisposable
     {
         var c = new Assembler(64);
         AssemblerRegister64[] gprs = [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
+        AssemblerRegisterYMM[] ymms = Avx.IsSupported ? [ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ymm7, ymm8, ymm9, ymm10, ymm11, ymm12, ymm13, ymm14, ymm15] : [];
         AssemblerRegister64[] saved = [rbx, rbp, r12, r13, r14, r15];
         Label exit = c.CreateLabel(), handler = c.CreateLabel(), restorer = c.CreateLabel();
         foreach (AssemblerRegister64 register in saved)
@@ -226,6 +233,11 @@ internal sealed unsafe class NativeSandbox : IDisposable
         c.mov(__qword_ptr[HostRsp], rsp);
         c.stmxcsr(__dword_ptr[HostMxcsr]);
         c.fxrstor64(__[Image]);
+        for (int i = 0; i < ymms.Length; i++)
+        {
+            c.vmovups(ymms[i], __ymmword_ptr[Ymm + ((ulong)i * 32)]);
+        }
+
 
         // 32- and 16-bit code has data segments, 64-bit code has null ones, which is what Linux gives.
         Label wide = c.CreateLabel();
@@ -260,6 +272,11 @@ internal sealed unsafe class NativeSandbox : IDisposable
         c.push(2);
         c.popfq();
         c.fxsave64(__[Image]);
+        for (int i = 0; i < ymms.Length; i++)
+        {
+            c.vmovups(__ymmword_ptr[Ymm + ((ulong)i * 32)], ymms[i]);
+        }
+
         c.fninit();
         c.ldmxcsr(__dword_ptr[HostMxcsr]);
         c.xor(eax, eax);

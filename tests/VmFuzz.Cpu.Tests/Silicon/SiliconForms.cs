@@ -175,10 +175,12 @@ internal static class SiliconForms
                     Put(_memoryAt, _random.Below(2) == 0 ? [0, 0, 0, 0x80, 0xFF, 0xFF, 0xFF, 0x7F] : [0, 0x80, 0xFF, 0x7F, 0x12, 0x34, 0x56, 0x78]);
                     break;
                 case Mnemonic.Psllw or Mnemonic.Pslld or Mnemonic.Psllq or Mnemonic.Psrlw or Mnemonic.Psrld or Mnemonic.Psrlq or Mnemonic.Psraw or Mnemonic.Psrad
-                    when _random.Below(4) != 0 && _ins.Op1Kind != OpKind.Immediate8:
+                    or Mnemonic.Vpsllw or Mnemonic.Vpslld or Mnemonic.Vpsllq or Mnemonic.Vpsrlw or Mnemonic.Vpsrld or Mnemonic.Vpsrlq or Mnemonic.Vpsraw
+                    or Mnemonic.Vpsrad when _random.Below(4) != 0 && _ins.GetOpKind(form.OpCount - 1) != OpKind.Immediate8:
                     SetCount((ulong)_random.Below(40));
                     break;
-                case Mnemonic.Pcmpestri or Mnemonic.Pcmpestri64 or Mnemonic.Pcmpestrm or Mnemonic.Pcmpestrm64 when _ins.Op1Kind != OpKind.Memory:
+                case Mnemonic.Pcmpestri or Mnemonic.Pcmpestri64 or Mnemonic.Pcmpestrm or Mnemonic.Pcmpestrm64
+                    or Mnemonic.Vpcmpestri or Mnemonic.Vpcmpestri64 or Mnemonic.Vpcmpestrm or Mnemonic.Vpcmpestrm64 when _ins.Op1Kind != OpKind.Memory:
                     _start.Registers[0] = VectorValues.Length(ref _random) & NativeForms.MaskOf(bitness);
                     _start.Registers[2] = VectorValues.Length(ref _random) & NativeForms.MaskOf(bitness);
                     break;
@@ -206,28 +208,40 @@ internal static class SiliconForms
                 _start.Xmm[r] = BinaryPrimitives.ReadUInt128LittleEndian(registers[(r * 16)..]);
             }
 
+            if (IsVex)
+            {
+                VectorValues.Fill(registers, ref _random);
+                for (int r = 0; r < 16; r++)
+                {
+                    _start.High[r] = BinaryPrimitives.ReadUInt128LittleEndian(registers[(r * 16)..]);
+                }
+            }
+
             for (int r = 0; UsesMmx && r < 8; r++)
             {
                 _start.X87[r] = new UInt128((ulong)(_start.X87[r] >> 64), BinaryPrimitives.ReadUInt64LittleEndian(registers[((16 + r) * 16)..]));
             }
         }
 
+        private bool IsVex => packed && form.Encoding == EncodingKind.VEX;
+
         private bool UsesMmx => Enumerable.Range(0, form.OpCount).Any(i => form.GetOpKind(i) is OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.mm_reg or OpCodeOperandKind.mm_rm)
             || form.Mnemonic == Mnemonic.Emms;
 
         private void SetCount(ulong count)
         {
-            if (_ins.Op1Kind == OpKind.Memory)
+            Register register = _ins.GetOpRegister(form.OpCount - 1);
+            if (_ins.GetOpKind(form.OpCount - 1) == OpKind.Memory)
             {
                 Put(_memoryAt, BitConverter.GetBytes(count));
             }
-            else if (_ins.Op1Register.IsMM())
+            else if (register.IsMM())
             {
-                _start.X87[_ins.Op1Register - Register.MM0] = count;
+                _start.X87[register - Register.MM0] = count;
             }
             else
             {
-                _start.Xmm[_ins.Op1Register - Register.XMM0] = count;
+                _start.Xmm[register - Register.XMM0] = count;
             }
         }
 
@@ -263,7 +277,7 @@ internal static class SiliconForms
                 case OpCodeOperandKind.mem or OpCodeOperandKind.mem_mib:
                     return SetMemory(operand);
                 case OpCodeOperandKind.r8_or_mem or OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r64_or_mem
-                    or OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.xmm_or_mem when _random.Below(5) > 1 && _memoryAt == 0:
+                    or OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.xmm_or_mem or OpCodeOperandKind.ymm_or_mem when _random.Below(5) > 1 && _memoryAt == 0:
                     return SetMemory(operand);
                 case OpCodeOperandKind.xmm_or_mem or OpCodeOperandKind.xmm_reg or OpCodeOperandKind.xmm_rm:
                     return SetRegister(operand, Register.XMM0 + _random.Below(bitness == 64 ? 16 : 8));
@@ -391,7 +405,7 @@ internal static class SiliconForms
 
             // AMD's processors do not ask for the alignment of SHA's operands.
             _memoryAt = form.Code.CpuidFeatures() is [CpuidFeature.SHA] ? Address() & ~15UL : Address();
-            Fill(_memoryAt - 8, 24);
+            Fill(_memoryAt - 8, IsVex ? 40 : 24);
             if (form.Mnemonic is Mnemonic.Lar or Mnemonic.Lsl or Mnemonic.Verr or Mnemonic.Verw or Mnemonic.Mov)
             {
                 Put(_memoryAt, BitConverter.GetBytes(form.Mnemonic == Mnemonic.Mov ? Selector() | (_random.Next() << 16) : Selector()));
@@ -447,7 +461,7 @@ internal static class SiliconForms
             {
                 _ins.SegmentPrefix = Either(Register.ES, Register.CS, Register.SS, Register.DS);
             }
-            else if (bitness == 64 && wide && _random.Below(24) == 0 && (!packed || (_memoryAt & 15) == 0))
+            else if (bitness == 64 && wide && _random.Below(24) == 0 && (!packed || (_memoryAt & (IsVex ? 31UL : 15)) == 0))
             {
                 // Not canonical, and aligned: which fault comes first otherwise differs between makers.
                 _start.Registers[chosen] += 0x8000_1234_0000_0000;
@@ -547,9 +561,9 @@ internal static class SiliconForms
                 {
                     general[used.Register.GetFullRegister() - Register.RAX] = true;
                 }
-                else if (used.Register.IsXMM())
+                else if (used.Register.IsVectorRegister())
                 {
-                    vector[used.Register - Register.XMM0] = true;
+                    vector[used.Register.GetFullRegister() - Register.ZMM0] = true;
                 }
                 else if (used.Register.IsMM())
                 {
@@ -564,6 +578,7 @@ internal static class SiliconForms
             {
                 _start.Registers[r] = general[r] && r < NativeForms.RegistersOf(bitness) ? _start.Registers[r] & NativeForms.MaskOf(bitness) : 0;
                 _start.Xmm[r] = vector[r] ? _start.Xmm[r] : 0;
+                _start.High[r] = vector[r] ? _start.High[r] : 0;
             }
 
             for (int r = 0; r < 8; r++)

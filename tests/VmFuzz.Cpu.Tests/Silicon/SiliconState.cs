@@ -13,6 +13,9 @@ internal sealed class SiliconState
 
     public UInt128[] Xmm { get; } = new UInt128[16];
 
+    /// <summary>The upper halves of the YMM registers.</summary>
+    public UInt128[] High { get; } = new UInt128[16];
+
     /// <summary>Selectors of ES, SS and DS.</summary>
     public ushort[] Segments { get; } = new ushort[3];
 

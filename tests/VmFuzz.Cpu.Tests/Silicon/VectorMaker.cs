@@ -43,7 +43,14 @@ internal static class VectorMaker
 
         for (int r = 0; r < NativeForms.RegistersOf(one.Bitness); r++)
         {
-            Add(wanted, $"xmm{r}", after.Xmm[r], one.Start.Xmm[r]);
+            if (after.High[r] != one.Start.High[r] || after.High[r] != 0)
+            {
+                wanted.Add(Wide(r, after));
+            }
+            else
+            {
+                Add(wanted, $"xmm{r}", after.Xmm[r], one.Start.Xmm[r]);
+            }
         }
 
         // Names count from the top of the stack, which may have moved: what is compared is the register.
@@ -64,7 +71,7 @@ internal static class VectorMaker
         wanted.Add(Number("rflags", after.Flags & defined));
         string memory = Pieces(one.Memory);
         string written = Pieces(FrozenVector.Runs(NativeSandbox.WindowAddress, before, NativeSandbox.Window.ToArray()));
-        return $$"""{"mode":"long","code":"{{Convert.ToHexStringLower(one.Code)}}","max":{{Max}},"regs":{{{Given(one)}}},"mem":[{{memory}}]"""
+        return $$"""{"mode":"long","code":"{{Convert.ToHexStringLower(one.Code)}}","max":{{Max}},"regs":{{{Given(one, (row.Feature & (CpuFeatures.Avx | CpuFeatures.Avx2)) != 0)}}},"mem":[{{memory}}]"""
             + $$""","after":{{{string.Join(',', wanted)}}},"written":[{{written}}],"fault":{{{Fault(fault)}}},"defined":"0x{{defined:x}}"}""";
     }
 
@@ -76,13 +83,20 @@ internal static class VectorMaker
         gzip.Write(Encoding.UTF8.GetBytes($$"""{"made-on":"{{ProcessorName()}}","vectors":{{lines.Count}}}""" + "\n" + string.Join('\n', lines) + "\n"));
     }
 
-    private static string Given(SiliconCase one)
+    private static string Given(SiliconCase one, bool avx)
     {
         var given = new List<string>();
         for (int r = 0; r < NativeForms.RegistersOf(one.Bitness); r++)
         {
             Add(given, FrozenVector.General[r], one.Start.Registers[r], r == 4 ? ulong.MaxValue : 0);
-            Add(given, $"xmm{r}", one.Start.Xmm[r], 0);
+            if (one.Start.High[r] != 0)
+            {
+                given.Add(Wide(r, one.Start));
+            }
+            else
+            {
+                Add(given, $"xmm{r}", one.Start.Xmm[r], 0);
+            }
         }
 
         for (int place = 0; place < 8; place++)
@@ -110,6 +124,11 @@ internal static class VectorMaker
             "tr":{"limit":"0x0"}
             """);
         given.Add(Number("cr4", Cr4.Pae | Cr4.Osfxsr | Cr4.Osxmmexcpt | Cr4.Osxsave));
+        if (avx)
+        {
+            given.Add(Number("xcr0", 7));
+        }
+
         given.Add(Number("efer", Efer.Lme | Efer.Lma | Efer.Nxe));
         return string.Join(',', given);
     }
@@ -131,6 +150,8 @@ internal static class VectorMaker
             members.Add(Number(name, value));
         }
     }
+
+    private static string Wide(int register, SiliconState state) => $"\"ymm{register}\":\"0x{state.High[register]:x}{state.Xmm[register]:x32}\"";
 
     private static string Number(string name, UInt128 value) => $"\"{name}\":\"0x{value:x}\"";
 

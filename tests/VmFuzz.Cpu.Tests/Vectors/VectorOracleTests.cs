@@ -10,6 +10,7 @@ namespace VmFuzz.Cpu.Tests.Vectors;
 /// Every form on vector registers, with registers and with memory, against the host's own processor. VMFUZZ_LONG=1 compares
 /// millions of cases.
 /// </summary>
+[Collection(NativeThunk.WindowTests)]
 public sealed unsafe class VectorOracleTests(ITestOutputHelper output)
 {
     private const int CasesPerEncoding = 24;
@@ -38,7 +39,8 @@ public sealed unsafe class VectorOracleTests(ITestOutputHelper output)
     private void Compare(NativeThunk thunk)
     {
         using var machine = new TestProcessor(TestMode.Long64, NativeForms.WithVectors());
-        machine.Cpu.State->Cr4 |= Cr4.Osfxsr;
+        machine.Cpu.State->Cr4 |= Cr4.Osfxsr | Cr4.Osxsave;
+        machine.Cpu.State->Xcr0 = 7;
         var random = new SplitMix64(0x5EED_0005);
         var failures = new List<string>();
         int cases = 0;
@@ -85,6 +87,7 @@ public sealed unsafe class VectorOracleTests(ITestOutputHelper output)
     {
         Prepare(machine, thunk, ins, ref random);
         byte[] before = thunk.Image.ToArray();
+        byte[] ymm = thunk.Ymm.ToArray();
         ExecResult result = machine.Execute(ins);
         thunk.Run();
         if (result != ExecResult.Next)
@@ -97,6 +100,7 @@ public sealed unsafe class VectorOracleTests(ITestOutputHelper output)
         Microcode.FpuControl.FillLegacyArea(machine.Cpu, model, wide: true);
         return Registers(machine, thunk)
             ?? Bytes("vectors", before, thunk.Image[Xmm..XmmEnd], model[Xmm..XmmEnd], Xmm)
+            ?? Bytes("ymm", ymm, thunk.Ymm, Ymm(machine)[..thunk.Ymm.Length], 0)
             ?? Bytes("stack", before, thunk.Image[Stack..Xmm], model[Stack..Xmm], Stack)
             ?? Bytes("status", before, thunk.Image.Slice(Fsw, 3), model.Slice(Fsw, 3), Fsw)
             ?? Memory(machine);
@@ -119,6 +123,8 @@ public sealed unsafe class VectorOracleTests(ITestOutputHelper output)
     private static string? Bytes(string what, byte[] before, ReadOnlySpan<byte> host, ReadOnlySpan<byte> model, int at) => host.SequenceEqual(model)
         ? null
         : $"{what} from {host.CommonPrefixLength(model):x}\n  before {Convert.ToHexString(before, at, host.Length)}\n  host   {Convert.ToHexString(host)}\n  model  {Convert.ToHexString(model)}";
+
+    private static Span<byte> Ymm(TestProcessor machine) => new((byte*)machine.Cpu.State->Ymm, 16 * 32);
 
     private static string? Memory(TestProcessor machine)
     {
@@ -157,6 +163,8 @@ public sealed unsafe class VectorOracleTests(ITestOutputHelper output)
 
         Microcode.FpuControl.LoadX87(machine.Cpu, image, wide: true);
         Microcode.FpuControl.LoadXmm(machine.Cpu, image);
+        VectorValues.Fill(thunk.Ymm, ref random);
+        thunk.Ymm.CopyTo(Ymm(machine));
         VectorValues.Fill(NativeThunk.Window[..WindowBytes], ref random);
         machine.LoadCode(NativeThunk.WindowAddress, NativeThunk.Window[..WindowBytes]);
     }

@@ -81,7 +81,7 @@ internal static class PackedArithmetic
         OfHalves<uint>(Mnemonic.Phsubd, static (left, right) => Even(left, right) - Odd(left, right)),
         OfHalves<ushort>(Mnemonic.Phsubsw, static (left, right) => Vector128.SubtractSaturate(Even(left, right).AsInt16(), Odd(left, right).AsInt16()).AsUInt16()),
         OfSource<ushort>(Mnemonic.Phminposuw, LeastWord),
-        OfImmediate<byte>(Mnemonic.Mpsadbw, SumsOfDifferences),
+        OfImmediate<byte>(Mnemonic.Mpsadbw, SumsOfDifferences) with { LaneBits = 3 },
     ];
 
     // The sum of each eight bytes.

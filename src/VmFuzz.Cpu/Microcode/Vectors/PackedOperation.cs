@@ -28,6 +28,25 @@ internal delegate Vector128<byte> PackedFunction(in PackedSources sources);
 /// <param name="Mmx">What it does with MMX registers, whose low eight bytes count.</param>
 internal sealed record PackedOperation(Mnemonic Mnemonic, PackedFunction Xmm, PackedFunction Mmx)
 {
+    /// <summary>Bits of the immediate that belong to the low lane of YMM registers; 0 where all of it belongs to both lanes.</summary>
+    public int LaneBits { get; init; }
+
+    /// <summary>How many bytes behind the second source of the low lane that of the high lane of YMM registers starts.</summary>
+    public int LaneStride { get; init; } = 16;
+
+    /// <summary>The operand after the registers; INSERTPS takes no place from it where memory is the element.</summary>
+    public static byte Control(in Instruction ins)
+    {
+        int last = ins.OpCount - 1;
+        if (ins.GetOpKind(last) != OpKind.Immediate8)
+        {
+            return 0;
+        }
+
+        bool element = ins.Mnemonic is Mnemonic.Insertps or Mnemonic.Vinsertps && ins.GetOpKind(last - 1) == OpKind.Memory;
+        return element ? (byte)(ins.Immediate8 & 0x3F) : ins.Immediate8;
+    }
+
     /// <summary>An operation that works element by element, so that it is the same for all widths.</summary>
     public static PackedOperation Of<T>(Mnemonic mnemonic, Func<Vector128<T>, Vector128<T>, Vector128<T>> function) => Of(mnemonic, function, function);
 

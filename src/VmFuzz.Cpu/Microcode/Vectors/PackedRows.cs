@@ -7,18 +7,20 @@ namespace VmFuzz.Cpu.Microcode.Vectors;
 /// <summary>The rows of <see cref="PackedOperation"/>s: one for each form of their mnemonics.</summary>
 internal static class PackedRows
 {
-    public static readonly ImmutableArray<InstructionRow> All = Build(
+    public static readonly ImmutableArray<PackedOperation> Operations =
     [
         .. PackedArithmetic.Operations,
         .. PackedLogic.Operations,
         .. PackedShifts.Operations,
         .. PackedShuffles.Operations,
         .. PackedCryptography.Operations,
-    ]);
+    ];
 
-    private static ImmutableArray<InstructionRow> Build(ImmutableArray<PackedOperation> operations)
+    public static readonly ImmutableArray<InstructionRow> All = Build();
+
+    private static ImmutableArray<InstructionRow> Build()
     {
-        Dictionary<Mnemonic, PackedOperation> byMnemonic = operations.ToDictionary(static operation => operation.Mnemonic);
+        Dictionary<Mnemonic, PackedOperation> byMnemonic = Operations.ToDictionary(static operation => operation.Mnemonic);
         var rows = ImmutableArray.CreateBuilder<InstructionRow>();
         foreach (Code form in Enum.GetValues<Code>())
         {
@@ -42,19 +44,8 @@ internal static class PackedRows
             VectorOperands.Get(cpu, ins.Op0Register),
             right,
             VectorOperands.Get(cpu, Register.XMM0),
-            Immediate(ins));
+            PackedOperation.Control(ins));
         VectorOperands.Set(cpu, ins.Op0Register, ins.Op0Register.IsMM() ? operation.Mmx(sources) : operation.Xmm(sources));
         return VectorOperands.Complete(cpu, ins);
-    }
-
-    // SDM "INSERTPS": memory is one element, wherever the immediate takes one from.
-    private static byte Immediate(in Instruction ins)
-    {
-        if (ins.OpCount < 3 || ins.Op2Kind != OpKind.Immediate8)
-        {
-            return 0;
-        }
-
-        return ins.Mnemonic == Mnemonic.Insertps && ins.Op1Kind == OpKind.Memory ? (byte)(ins.Immediate8 & 0x3F) : ins.Immediate8;
     }
 }

@@ -8,7 +8,13 @@ namespace VmFuzz.Cpu.Microcode.Vectors;
 /// <summary>Shifts of elements, by an immediate or by the low quadword of a source, and of whole registers by bytes.</summary>
 internal static class PackedShifts
 {
+    // One count for both lanes of a YMM register.
     public static readonly ImmutableArray<PackedOperation> Operations =
+    [
+        .. Table.Select(static operation => operation with { LaneStride = 0 }),
+    ];
+
+    private static ImmutableArray<PackedOperation> Table =>
     [
         Shift<ushort>(Mnemonic.Psllw, 16, static (value, count) => value << count),
         Shift<uint>(Mnemonic.Pslld, 32, static (value, count) => value << count),

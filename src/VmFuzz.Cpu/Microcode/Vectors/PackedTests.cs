@@ -6,59 +6,100 @@ using VmFuzz.Arch;
 
 namespace VmFuzz.Cpu.Microcode.Vectors;
 
-/// <summary>Instructions on XMM registers that set flags: PTEST and the comparisons of strings.</summary>
+/// <summary>Instructions on vector registers that set flags: tests of bits and comparisons of strings.</summary>
 internal static class PackedTests
 {
-    private static readonly ImmutableArray<(Mnemonic Mnemonic, bool Explicit, bool Index)> Strings =
+    private static readonly ImmutableArray<(Mnemonic Mnemonic, CpuFeatures Feature, bool Explicit, bool Index)> Strings =
     [
-        (Mnemonic.Pcmpestrm, true, false), (Mnemonic.Pcmpestrm64, true, false), (Mnemonic.Pcmpestri, true, true), (Mnemonic.Pcmpestri64, true, true),
-        (Mnemonic.Pcmpistrm, false, false), (Mnemonic.Pcmpistri, false, true),
+        (Mnemonic.Pcmpestrm, CpuFeatures.Sse42, true, false),
+        (Mnemonic.Pcmpestrm64, CpuFeatures.Sse42, true, false),
+        (Mnemonic.Pcmpestri, CpuFeatures.Sse42, true, true),
+        (Mnemonic.Pcmpestri64, CpuFeatures.Sse42, true, true),
+        (Mnemonic.Pcmpistrm, CpuFeatures.Sse42, false, false),
+        (Mnemonic.Pcmpistri, CpuFeatures.Sse42, false, true),
+        (Mnemonic.Vpcmpestrm, CpuFeatures.Avx, true, false),
+        (Mnemonic.Vpcmpestrm64, CpuFeatures.Avx, true, false),
+        (Mnemonic.Vpcmpestri, CpuFeatures.Avx, true, true),
+        (Mnemonic.Vpcmpestri64, CpuFeatures.Avx, true, true),
+        (Mnemonic.Vpcmpistrm, CpuFeatures.Avx, false, false),
+        (Mnemonic.Vpcmpistri, CpuFeatures.Avx, false, true),
+    ];
+
+    // The bits that a test looks at: all, or the signs of elements.
+    private static readonly ImmutableArray<(Code Form, ulong Bits)> Tests =
+    [
+        (Code.Ptest_xmm_xmmm128, ulong.MaxValue), (Code.VEX_Vptest_xmm_xmmm128, ulong.MaxValue), (Code.VEX_Vptest_ymm_ymmm256, ulong.MaxValue),
+        (Code.VEX_Vtestps_xmm_xmmm128, 0x8000_0000_8000_0000), (Code.VEX_Vtestps_ymm_ymmm256, 0x8000_0000_8000_0000),
+        (Code.VEX_Vtestpd_xmm_xmmm128, 0x8000_0000_0000_0000), (Code.VEX_Vtestpd_ymm_ymmm256, 0x8000_0000_0000_0000),
     ];
 
     public static readonly ImmutableArray<InstructionRow> Rows =
     [
-        new(Mnemonic.Ptest, Ptest, Feature: CpuFeatures.Sse41),
+        .. Tests.Select(static row => new InstructionRow(
+            row.Form.Mnemonic(), (Processor cpu, in Instruction ins) => Test(cpu, ins, row.Bits), Feature: FormFeatures.Of(row.Form), Form: row.Form)),
         .. Strings.Select(static row => new InstructionRow(
-            row.Mnemonic, (Processor cpu, in Instruction ins) => CompareStrings(cpu, ins, row.Explicit, row.Index), Feature: CpuFeatures.Sse42)),
+            row.Mnemonic,
+            (Processor cpu, in Instruction ins) => CompareStrings(cpu, ins, row.Explicit, row.Index),
+            Feature: row.Feature)),
     ];
 
-    private static ExecResult Ptest(Processor cpu, in Instruction ins)
+    private static ExecResult Test(Processor cpu, in Instruction ins, ulong bits)
     {
-        if (!VectorOperands.Available(cpu, ins) || !VectorOperands.TryRead(cpu, ins, 1, aligned: true, out Vector128<byte> right))
+        if (!TryReadBoth(cpu, ins, aligned: true, out Vector256<byte> left, out Vector256<byte> right))
         {
             return ExecResult.Abort;
         }
 
-        Vector128<byte> left = VectorOperands.Get(cpu, ins.Op0Register);
-        cpu.FlagsSet(RFlags.Arithmetic, Ops.Bit((left & right) == default, RFlags.Zf) | Ops.Bit((~left & right) == default, RFlags.Cf));
+        Vector256<byte> looked = right & Vector256.Create(bits).AsByte();
+        cpu.FlagsSet(RFlags.Arithmetic, Ops.Bit((left & looked) == default, RFlags.Zf) | Ops.Bit((~left & looked) == default, RFlags.Cf));
         return ExecResult.Next;
+    }
+
+    private static bool IsVex(in Instruction ins) => ins.Encoding == EncodingKind.VEX;
+
+    // Only instructions without a VEX prefix ask for alignment.
+    private static bool TryReadBoth(Processor cpu, in Instruction ins, bool aligned, out Vector256<byte> left, out Vector256<byte> right)
+    {
+        left = right = default;
+        if (!(IsVex(ins) ? VexOperands.Available(cpu) : VectorOperands.Available(cpu, ins))
+            || !VexOperands.TryRead(cpu, ins, 1, aligned && !IsVex(ins), out right))
+        {
+            return false;
+        }
+
+        left = VexOperands.Get(cpu, ins.Op0Register);
+        return true;
     }
 
     // SDM "Imm8 Control Byte Operation for PCMPESTRI / PCMPESTRM / PCMPISTRI / PCMPISTRM". Memory need not be aligned.
     private static ExecResult CompareStrings(Processor cpu, in Instruction ins, bool lengths, bool index)
     {
-        if (!VectorOperands.Available(cpu, ins) || !VectorOperands.TryRead(cpu, ins, 1, aligned: false, out Vector128<byte> right))
+        if (!TryReadBoth(cpu, ins, aligned: false, out Vector256<byte> first, out Vector256<byte> second))
         {
             return ExecResult.Abort;
         }
 
         var control = new StringControl(ins.Immediate8);
-        bool wide = ins.Mnemonic is Mnemonic.Pcmpestrm64 or Mnemonic.Pcmpestri64;
-        Vector128<byte> left = VectorOperands.Get(cpu, ins.Op0Register);
-        int first = lengths ? control.Length(cpu[Gpr.Rax], wide) : control.Length(left);
-        int second = lengths ? control.Length(cpu[Gpr.Rdx], wide) : control.Length(right);
-        uint result = control.Compare(left, first, right, second);
+        bool wide = ins.Mnemonic is Mnemonic.Pcmpestrm64 or Mnemonic.Pcmpestri64 or Mnemonic.Vpcmpestrm64 or Mnemonic.Vpcmpestri64;
+        (Vector128<byte> left, Vector128<byte> right) = (first.GetLower(), second.GetLower());
+        int leftLength = lengths ? control.Length(cpu[Gpr.Rax], wide) : control.Length(left);
+        int rightLength = lengths ? control.Length(cpu[Gpr.Rdx], wide) : control.Length(right);
+        uint result = control.Compare(left, leftLength, right, rightLength);
         if (index)
         {
             cpu.WriteGpr(Register.ECX, (uint)control.Index(result));
+        }
+        else if (IsVex(ins))
+        {
+            VexOperands.Set(cpu, Register.XMM0, control.Mask(result).ToVector256());
         }
         else
         {
             VectorOperands.Set(cpu, Register.XMM0, control.Mask(result));
         }
 
-        cpu.FlagsSet(RFlags.Arithmetic, Ops.Bit(result != 0, RFlags.Cf) | Ops.Bit(second < control.Count, RFlags.Zf)
-            | Ops.Bit(first < control.Count, RFlags.Sf) | Ops.Bit((result & 1) != 0, RFlags.Of));
+        cpu.FlagsSet(RFlags.Arithmetic, Ops.Bit(result != 0, RFlags.Cf) | Ops.Bit(rightLength < control.Count, RFlags.Zf)
+            | Ops.Bit(leftLength < control.Count, RFlags.Sf) | Ops.Bit((result & 1) != 0, RFlags.Of));
         return ExecResult.Next;
     }
 

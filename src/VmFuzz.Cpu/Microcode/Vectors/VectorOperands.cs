@@ -31,7 +31,7 @@ internal static unsafe class VectorOperands
     /// <param name="cpu">The processor.</param>
     /// <param name="ins">The instruction.</param>
     /// <param name="operand">Which operand.</param>
-    /// <param name="aligned">Whether memory of 16 bytes must be aligned.</param>
+    /// <param name="aligned">Whether memory of 16 bytes and more must be aligned.</param>
     /// <param name="value">The value.</param>
     public static bool TryRead(Processor cpu, in Instruction ins, int operand, bool aligned, out Vector128<byte> value)
     {
@@ -49,16 +49,14 @@ internal static unsafe class VectorOperands
                 return read;
         }
 
-        int bytes = ins.MemorySize.GetSize();
         Span<byte> image = stackalloc byte[XmmBytes];
         image.Clear();
-        if (!TryLocate(cpu, ins, bytes, write: false, aligned, out ulong linear)
-            || !cpu.ReadBlock(linear, image[..bytes], alignment: CheckedAlignment(bytes)))
+        if (!TryLoad(cpu, ins, aligned, image))
         {
             return false;
         }
 
-        value = Vector128.Create(image);
+        value = Vector128.Create<byte>(image);
         return true;
     }
 
@@ -76,11 +74,23 @@ internal static unsafe class VectorOperands
             return cpu.WriteOperand(ins, 0, value.AsUInt64()[0]);
         }
 
-        int bytes = ins.MemorySize.GetSize();
         Span<byte> image = stackalloc byte[XmmBytes];
         value.CopyTo(image);
-        return TryLocate(cpu, ins, bytes, write: true, aligned, out ulong linear)
-            && cpu.WriteBlock(linear, image[..bytes], alignment: CheckedAlignment(bytes));
+        return TryStore(cpu, ins, aligned, image);
+    }
+
+    /// <summary>Reads memory of the instruction's size into the low bytes of an image.</summary>
+    public static bool TryLoad(Processor cpu, in Instruction ins, bool aligned, Span<byte> image)
+    {
+        int bytes = ins.MemorySize.GetSize();
+        return TryLocate(cpu, ins, bytes, write: false, aligned, out ulong linear) && cpu.ReadBlock(linear, image[..bytes], alignment: CheckedAlignment(bytes));
+    }
+
+    /// <summary>Writes the low bytes of an image to memory of the instruction's size.</summary>
+    public static bool TryStore(Processor cpu, in Instruction ins, bool aligned, ReadOnlySpan<byte> image)
+    {
+        int bytes = ins.MemorySize.GetSize();
+        return TryLocate(cpu, ins, bytes, write: true, aligned, out ulong linear) && cpu.WriteBlock(linear, image[..bytes], alignment: CheckedAlignment(bytes));
     }
 
     /// <summary>The value of a vector register; an MMX register is zero-extended.</summary>
@@ -111,6 +121,6 @@ internal static unsafe class VectorOperands
     {
         ulong offset = cpu.EffectiveAddress(ins, out SegmentRegister segment);
         return cpu.Linearize(segment, offset, bytes, write, out linear)
-            && (!aligned || bytes != XmmBytes || (linear & (XmmBytes - 1)) == 0 || cpu.RaiseFault(GuestFault.Gp()));
+            && (!aligned || bytes < XmmBytes || (linear & (ulong)(bytes - 1)) == 0 || cpu.RaiseFault(GuestFault.Gp()));
     }
 }

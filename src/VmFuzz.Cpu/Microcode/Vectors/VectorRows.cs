@@ -11,7 +11,9 @@ internal static class VectorRows
         .. PackedRows.All,
         .. VectorExtracts.Rows,
         .. PackedTests.Rows,
-        .. MaskedStores.Rows,
+        .. MaskedMoves.Rows,
         .. MmxState.Rows,
+        .. VexPacked.Rows,
+        .. VexMoves.Rows,
     ];
 }
