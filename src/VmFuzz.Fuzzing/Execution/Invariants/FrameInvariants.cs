@@ -69,12 +69,16 @@ internal static class FrameInvariants
             {
                 VmcsField.GuestInterruptibility => (changed & ~Shadows) == 0,
                 VmcsField.GuestRflags => (changed & ~RFlags.Rf) == 0,
-                VmcsField.GuestDr7 => changed == Dr7.Gd,
-                VmcsField.GuestDebugCtl => (changed & ~DebugCtl.EndsWithDebug) == 0,
                 VmcsField.GuestRip or VmcsField.GuestPendingDebug => true,
                 _ => false,
             };
-            if (!retiring)
+            bool stepping = (v.Retires || v.Emulates) && (v.RFlags & RFlags.Tf) != 0 && field switch
+            {
+                VmcsField.GuestDr7 => changed == Dr7.Gd,
+                VmcsField.GuestDebugCtl => (changed & ~DebugCtl.EndsWithDebug) == 0,
+                _ => false,
+            };
+            if (!retiring && !stepping)
             {
                 return $"{field} became 0x{now:x}, it was 0x{v.Before(word):x}";
             }
