@@ -9,12 +9,17 @@ using VmFuzz.Machines;
 // dotnet run -c Release --project tests/VmFuzz.Benchmarks [-- ROUNDS [PART OF A NAME]...]
 // dotnet run -c Release --project tests/VmFuzz.Benchmarks -- drivers [SECONDS [TARGET]...]
 // dotnet run -c Release --project tests/VmFuzz.Benchmarks -- peers [REPEATS [MILLION INSTRUCTIONS]]
+// dotnet run -c Release --project tests/VmFuzz.Benchmarks -- boots [ROUNDS]
 if (args is ["peers", ..])
 {
     PeerRace.Run(Number(1, 3), Number(2, 50));
     return;
+}
 
-    int Number(int index, int otherwise) => args.Length > index ? int.Parse(args[index], CultureInfo.InvariantCulture) : otherwise;
+if (args is ["boots", ..])
+{
+    Boots.Run(Number(1, 5));
+    return;
 }
 
 if (args is ["drivers", ..])
@@ -61,6 +66,8 @@ Case[] cases =
 ];
 string[] wanted = args.Length > 1 ? args[1..] : [""];
 Harness.Run([.. cases.Where(c => wanted.Any(w => c.Name.Contains(w, StringComparison.Ordinal)))], rounds);
+
+int Number(int index, int otherwise) => args.Length > index ? int.Parse(args[index], CultureInfo.InvariantCulture) : otherwise;
 
 // Prepared at its first run: rows that are not wanted cost nothing.
 static Func<long> Prepared(Func<Func<long>> make)

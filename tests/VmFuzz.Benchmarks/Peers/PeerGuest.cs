@@ -34,7 +34,8 @@ internal static class PeerGuest
         return copy;
     }
 
-    private static string Folder()
+    /// <summary>Where the repository's guests are.</summary>
+    public static string Folder()
     {
         string folder = AppContext.BaseDirectory;
         while (!File.Exists(Path.Combine(folder, "VmFuzz.sln")))

@@ -78,6 +78,10 @@ internal static class GuestDifferenceRows
         {
             Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.EmulatedFromTables || p.RightMonitor.EmulatedFromTables),
         },
+        new("x87-error-without-ne", "VT-x holds CR0.NE at 1: an x87 error is #MF in a VM, where a processor without CR0.NE tells the interrupt controller")
+        {
+            Voids = static p => p.AcrossAccelerators && (p.LeftMonitor.X87ErrorWithoutNe || p.RightMonitor.X87ErrorWithoutNe),
+        },
         new("limit-in-event", "the limit fell between an event and its delivery; a pass injects before it looks at the limit")
         {
             Voids = static p => Ends(p, MachineStopKind.MaxInstructions) && (InEvent(p.Left, p.LeftMonitor) || InEvent(p.Right, p.RightMonitor)),

@@ -13,6 +13,7 @@ internal static class GuestFields
     public static readonly int Cr3 = IndexOf("cr3");
     public static readonly int Cr4 = IndexOf("cr4");
     public static readonly int Efer = IndexOf("efer");
+    public static readonly int Fsw = IndexOf("fsw");
 
     /// <summary>Reads a register.</summary>
     /// <param name="machine">The machine; stopped.</param>

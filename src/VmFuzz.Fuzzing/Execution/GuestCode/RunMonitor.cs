@@ -64,6 +64,9 @@ internal sealed class RunMonitor : IMachineObserver
     /// <summary>The hypervisor may have fetched an instruction that the processor changed in between: one in a paging structure.</summary>
     public bool EmulatedFromTables { get; private set; }
 
+    /// <summary>An unmasked x87 exception waited while CR0.NE is clear.</summary>
+    public bool X87ErrorWithoutNe { get; private set; }
+
     /// <summary>The emulator met an instruction that it does not know.</summary>
     public bool EmulationFailed => Failures != _failuresBefore;
 
@@ -100,6 +103,7 @@ internal sealed class RunMonitor : IMachineObserver
         TrapsBehindInt1 = false;
         EmulatedUnderBreakpoints = false;
         EmulatedFromTables = false;
+        X87ErrorWithoutNe = false;
         _int1 = false;
         _nmiAt = ulong.MaxValue;
         TooManyPasses = false;
@@ -121,6 +125,7 @@ internal sealed class RunMonitor : IMachineObserver
         TrapsBehindInt1 = other.TrapsBehindInt1;
         EmulatedUnderBreakpoints = other.EmulatedUnderBreakpoints;
         EmulatedFromTables = other.EmulatedFromTables;
+        X87ErrorWithoutNe = other.X87ErrorWithoutNe;
         Reasons = other.Reasons;
     }
 
@@ -140,6 +145,7 @@ internal sealed class RunMonitor : IMachineObserver
         Feature(2, (uint)QualificationClass.OfEvent(delivered.Information), (uint)_machine.Processor.Cpl);
         TrapOfInt1Faulted |= _int1 && delivered.Vector != Vector.Db;
         _int1 = false;
+        LookAtX87();
         CountPass(); // A handler that faults at its first instruction goes round without an exit.
     }
 
@@ -174,6 +180,7 @@ internal sealed class RunMonitor : IMachineObserver
         bool int1 = exit.InterruptionInfo is { Valid: true, Type: InterruptionType.PrivilegedSoftwareException };
         TrapsBehindInt1 |= int1 && vcpu.Vmx.Read(VmcsField.GuestPendingDebug) != 0;
         _int1 |= int1;
+        LookAtX87();
         AtExit?.Invoke(vcpu);
     }
 
@@ -199,7 +206,18 @@ internal sealed class RunMonitor : IMachineObserver
     {
     }
 
-    public void OnEnd(in MachineStop stop) => Feature(9, (uint)stop.Kind, TooManyPasses ? 1U : 0);
+    public void OnEnd(in MachineStop stop)
+    {
+        LookAtX87();
+        Feature(9, (uint)stop.Kind, TooManyPasses ? 1U : 0);
+    }
+
+    private void LookAtX87()
+    {
+        const ulong ErrorSummary = 0x80;
+        X87ErrorWithoutNe |= (GuestFields.Word(_machine, GuestFields.Fsw) & ErrorSummary) != 0
+            && (GuestFields.Word(_machine, GuestFields.Cr0) & Cr0.Ne) == 0;
+    }
 
     // The first or the last byte of an instruction.
     private static bool CodeInTables(Vcpu vcpu, ulong rip)
