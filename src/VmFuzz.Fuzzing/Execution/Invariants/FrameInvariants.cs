@@ -72,13 +72,7 @@ internal static class FrameInvariants
                 VmcsField.GuestRip or VmcsField.GuestPendingDebug => true,
                 _ => false,
             };
-            bool stepping = (v.Retires || v.Emulates) && (v.RFlags & RFlags.Tf) != 0 && field switch
-            {
-                VmcsField.GuestDr7 => changed == Dr7.Gd,
-                VmcsField.GuestDebugCtl => (changed & ~DebugCtl.EndsWithDebug) == 0,
-                _ => false,
-            };
-            if (!retiring && !stepping)
+            if (!retiring && !v.IsOfStep(field, changed))
             {
                 return $"{field} became 0x{now:x}, it was 0x{v.Before(word):x}";
             }

@@ -24,7 +24,7 @@ internal static class PrivilegeInvariants
 
             for (int word = v.FirstChange(); word >= 0; word = v.FirstChange(word + 1))
             {
-                if (Vmx.Vmcs.GuestFieldAt(word) is { } field && IsSystem(field))
+                if (Vmx.Vmcs.GuestFieldAt(word) is { } field && IsSystem(field) && !v.IsOfStep(field, v.Vmcs[field] ^ v.Before(word)))
                 {
                     return $"{field} became 0x{v.Vmcs[field]:x} at CPL {v.Cpl}, it was 0x{v.Before(word):x}";
                 }

@@ -63,6 +63,19 @@ public sealed class RunView
     /// <summary>RIP before the handler.</summary>
     public ulong Rip { get; private set; }
 
+    /// <summary>
+    /// Whether the trap of a single step over the instruction that the handler completed makes this change: it ends general
+    /// detect and what IA32_DEBUGCTL records (SDM "Debug Exceptions").
+    /// </summary>
+    /// <param name="field">The field.</param>
+    /// <param name="changed">Its bits that changed.</param>
+    public bool IsOfStep(VmcsField field, ulong changed) => (Retires || Emulates) && (RFlags & Arch.RFlags.Tf) != 0 && field switch
+    {
+        VmcsField.GuestDr7 => changed == Dr7.Gd,
+        VmcsField.GuestDebugCtl => (changed & ~DebugCtl.EndsWithDebug) == 0,
+        _ => false,
+    };
+
     /// <summary>RFLAGS before the handler.</summary>
     public ulong RFlags { get; private set; }
 
