@@ -158,7 +158,7 @@ public sealed unsafe partial class Processor
     {
         for (int done = 0; done < destination.Length;)
         {
-            int size = Math.Min(8, destination.Length - done);
+            int size = Piece(linear, done, destination.Length);
             if (!ReadLinear(Next(linear, done), size, out ulong value, mode, alignment))
             {
                 return false;
@@ -180,7 +180,7 @@ public sealed unsafe partial class Processor
     {
         for (int done = 0; done < source.Length;)
         {
-            int size = Math.Min(8, source.Length - done);
+            int size = Piece(linear, done, source.Length);
             if (!ProbeLinear(Next(linear, done), size, AccessKind.Write, mode, alignment))
             {
                 return false;
@@ -191,7 +191,7 @@ public sealed unsafe partial class Processor
 
         for (int done = 0; done < source.Length;)
         {
-            int size = Math.Min(8, source.Length - done);
+            int size = Piece(linear, done, source.Length);
             ulong value = 0;
             for (int i = 0; i < size; i++)
             {
@@ -204,6 +204,9 @@ public sealed unsafe partial class Processor
 
         return true;
     }
+
+    // What of a block is accessed at once: at most eight bytes of one page.
+    private int Piece(ulong linear, int done, int length) => Math.Min(Math.Min(8, length - done), (int)(4096 - (Next(linear, done) & 0xFFF)));
 
     /// <summary>Pushes a value of 2, 4 or 8 bytes; RSP changes only when the write succeeds.</summary>
     public bool Push(int size, ulong value)

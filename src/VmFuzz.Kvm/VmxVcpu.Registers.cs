@@ -210,7 +210,7 @@ public sealed unsafe partial class VmxVcpu
         }
 
         Write(VmcsField.Cr0ReadShadow, value);
-        Write(VmcsField.GuestCr0, (value & ~(Arch.Cr0.Nw | Arch.Cr0.Cd)) | Arch.Cr0.Ne | (FpuActive ? 0 : Arch.Cr0.Ts));
+        Write(VmcsField.GuestCr0, (value & ~(Arch.Cr0.Nw | Arch.Cr0.Cd)) | Arch.Cr0.Ne | (FpuActive ? 0 : Arch.Cr0.Ts | Arch.Cr0.Mp));
         if (((old ^ value) & (Arch.Cr0.Pg | Arch.Cr0.Wp | Arch.Cr0.Pe)) != 0)
         {
             _unit.Processor.FlushTlb();
