@@ -156,6 +156,13 @@ public sealed unsafe partial class Processor
     /// <summary>Reads a block of bytes (FXRSTOR, XRSTOR, vectors); its alignment is checked only when one is given.</summary>
     public bool ReadBlock(ulong linear, Span<byte> destination, AccessMode mode = AccessMode.Own, int alignment = 1)
     {
+        // What a device answers cannot be taken back: a fault of the second page comes before the first is read.
+        bool crosses = (linear & 0xFFF) + (ulong)destination.Length > 4096;
+        if (crosses && !ProbeBlock(linear, destination.Length, AccessKind.Read, mode, alignment))
+        {
+            return false;
+        }
+
         for (int done = 0; done < destination.Length;)
         {
             int size = Piece(linear, done, destination.Length);
@@ -178,15 +185,9 @@ public sealed unsafe partial class Processor
     /// <summary>Writes a block of bytes after checking all of it; its alignment only when one is given.</summary>
     public bool WriteBlock(ulong linear, ReadOnlySpan<byte> source, AccessMode mode = AccessMode.Own, int alignment = 1)
     {
-        for (int done = 0; done < source.Length;)
+        if (!ProbeBlock(linear, source.Length, AccessKind.Write, mode, alignment))
         {
-            int size = Piece(linear, done, source.Length);
-            if (!ProbeLinear(Next(linear, done), size, AccessKind.Write, mode, alignment))
-            {
-                return false;
-            }
-
-            done += size;
+            return false;
         }
 
         for (int done = 0; done < source.Length;)
@@ -199,6 +200,22 @@ public sealed unsafe partial class Processor
             }
 
             WriteLinear(Next(linear, done), size, value, mode, alignment);
+            done += size;
+        }
+
+        return true;
+    }
+
+    private bool ProbeBlock(ulong linear, int length, AccessKind access, AccessMode mode, int alignment)
+    {
+        for (int done = 0; done < length;)
+        {
+            int size = Piece(linear, done, length);
+            if (!ProbeLinear(Next(linear, done), size, access, mode, alignment))
+            {
+                return false;
+            }
+
             done += size;
         }
 
