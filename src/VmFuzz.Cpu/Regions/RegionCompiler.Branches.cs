@@ -1,7 +1,5 @@
 using System.Reflection.Emit;
 using Iced.Intel;
-using VmFuzz.Cpu.Blocks;
-using VmFuzz.Cpu.Fast;
 using Label = System.Reflection.Emit.Label;
 
 namespace VmFuzz.Cpu.Regions;

@@ -1,5 +1,4 @@
 using System.Reflection.Emit;
-using VmFuzz.Arch;
 using Label = System.Reflection.Emit.Label;
 
 namespace VmFuzz.Cpu.Regions;
@@ -7,9 +6,6 @@ namespace VmFuzz.Cpu.Regions;
 // The lazy flags in locals. Their kind is known at compile time behind an instruction that sets them.
 internal sealed unsafe partial class RegionCompiler
 {
-    /// <summary>Somebody may read the flags of the instruction.</summary>
-    public bool NeedFlags => _needFlags;
-
     /// <summary>Keeps flags of <c>_first</c>, <c>_second</c> and <c>_value</c>: both operands and the result.</summary>
     private void SetFlags(KnownFlags known, int size)
     {

@@ -1,6 +1,5 @@
 using System.Reflection.Emit;
 using Iced.Intel;
-using Label = System.Reflection.Emit.Label;
 
 namespace VmFuzz.Cpu.Regions;
 

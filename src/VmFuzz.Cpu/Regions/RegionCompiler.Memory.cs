@@ -1,9 +1,7 @@
 using System.Numerics;
 using System.Reflection.Emit;
 using Iced.Intel;
-using VmFuzz.Arch;
 using VmFuzz.Cpu.Blocks;
-using Label = System.Reflection.Emit.Label;
 
 namespace VmFuzz.Cpu.Regions;
 
