@@ -59,14 +59,7 @@ internal static unsafe class Ops<TThread>
             return Promote(s, op);
         }
 
-        long left = s->Budget - op->Immediate;
-        if (left < 0)
-        {
-            return null;
-        }
-
-        s->Budget = left;
-        return TThread.Go(s, op + 1);
+        return RunHead(s, op);
     }
 
     /// <summary>Executes the reference microcode of the instruction.</summary>

@@ -164,8 +164,6 @@ internal sealed unsafe partial class RegionCompiler
 
     private static bool IsDirect(in Instruction instruction) => instruction.Op0Kind is OpKind.NearBranch32 or OpKind.NearBranch64;
 
-    private bool CanTell(int code) => _known is not (KnownFlags.Unknown or KnownFlags.Unreached) && code >> 1 != 5;
-
     // The target of an indirect branch into _first.
     private void TargetInto(in Instruction instruction)
     {

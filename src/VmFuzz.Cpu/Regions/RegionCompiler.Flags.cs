@@ -6,6 +6,11 @@ namespace VmFuzz.Cpu.Regions;
 // The lazy flags in locals. Their kind is known at compile time behind an instruction that sets them.
 internal sealed unsafe partial class RegionCompiler
 {
+    private bool FlagsAreKnown => _known is not (KnownFlags.Unknown or KnownFlags.Unreached);
+
+    // Parity is left to the ops.
+    private bool CanTell(int code) => FlagsAreKnown && code >> 1 != 5;
+
     /// <summary>Keeps flags of <c>_first</c>, <c>_second</c> and <c>_value</c>: both operands and the result.</summary>
     private void SetFlags(KnownFlags known, int size)
     {
@@ -67,7 +72,7 @@ internal sealed unsafe partial class RegionCompiler
     /// <summary>Stores CF, 0 or 1, into a local; flags that stand in RFLAGS leave the instruction to its op.</summary>
     private void CarryInto(LocalBuilder target)
     {
-        if (_known is not (KnownFlags.Unknown or KnownFlags.Unreached))
+        if (FlagsAreKnown)
         {
             PushCarry(_known);
             _il.Emit(OpCodes.Stloc, target);
@@ -105,13 +110,12 @@ internal sealed unsafe partial class RegionCompiler
     /// <returns>False, and nothing is pushed: the flags are not known well enough.</returns>
     private bool TryCondition(int code)
     {
-        int pair = code >> 1;
-        if (_known is KnownFlags.Unknown or KnownFlags.Unreached || pair == 5)
+        if (!CanTell(code))
         {
             return false;
         }
 
-        switch (pair)
+        switch (code >> 1)
         {
             case 0:
                 PushOverflow(_known);
